@@ -1,0 +1,2 @@
+//! Lodge.
+fn main() {}
