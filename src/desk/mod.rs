@@ -1,0 +1,3 @@
+//! The rules of a customer-service desk.
+
+pub mod register;
