@@ -5,6 +5,7 @@
 
 mod error;
 mod frame;
+mod meta;
 mod record;
 
 pub mod disk;
@@ -12,4 +13,5 @@ mod mapping;
 
 pub use error::Error;
 pub use mapping::Mapping;
+pub use meta::{Meta, ROW_BYTES_MAX, ROWS_MAX, Row, Table};
 pub use record::{Lane, NewRecord, Place, Position, Record};
