@@ -5,13 +5,16 @@
 
 mod error;
 mod frame;
-mod meta;
 mod record;
 
 pub mod disk;
 mod mapping;
 
+mod meta;
+mod secrets;
+
 pub use error::Error;
 pub use mapping::Mapping;
-pub use meta::{Meta, ROW_BYTES_MAX, ROWS_MAX, Row, Table};
+pub use meta::{Found, Meta, ROW_BYTES_MAX, ROWS_MAX, Row, Table};
 pub use record::{Lane, NewRecord, Place, Position, Record};
+pub use secrets::{SECRET_BYTES_MAX, SECRET_NAME_BYTES_MAX, SECRETS_FILE_BYTES_MAX, Secrets};

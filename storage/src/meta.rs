@@ -47,6 +47,9 @@ pub struct Table(pub u8);
 /// One change: the row's table, its key, and its new value or `None` to remove it.
 pub type Row = (Table, Vec<u8>, Option<Vec<u8>>);
 
+/// A row that was found: its key and its value.
+pub type Found = (Vec<u8>, Vec<u8>);
+
 #[derive(Debug)]
 pub struct Meta {
     db: sled::Db,
@@ -132,12 +135,7 @@ impl Meta {
     }
 
     /// The first `limit` rows of `table` whose keys begin with `prefix`, in the order of their keys.
-    pub fn scan(
-        &self,
-        table: Table,
-        prefix: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    pub fn scan(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Found>, Error> {
         self.guard("scan", || {
             self.db
                 .scan_prefix(row_key(table, prefix))

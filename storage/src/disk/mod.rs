@@ -39,6 +39,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
 /// An open file. Offsets are explicit: there is no cursor to share.
 pub trait File: Send + Sync + fmt::Debug {
     fn size(&self) -> io::Result<u64>;
+    /// The permission bits. A disk that knows no permissions answers what `Open::Create` promises.
+    fn mode(&self) -> io::Result<u32> {
+        Ok(0o600)
+    }
     /// May read less than asked; zero bytes mean the end.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of it, or fails and leaves any part of it.
