@@ -4,12 +4,38 @@
 //! what a message is, and it never meets a socket. `README.md` holds the byte tables.
 
 mod error;
-mod frame;
 mod record;
+mod store;
+
+// The log, by its life: read, written, filed, recovered, checked.
+mod check;
+mod log;
+mod porter;
+mod recovery;
+mod scan;
+mod scribe;
+mod writer;
+
+// Its bytes, from the smallest up.
+mod batch;
+mod fields;
+mod frame;
+mod index;
+mod segment;
 
 pub mod disk;
 mod mapping;
 
+pub use batch::GROUP_BYTES_MAX;
+pub use check::{Finding, Report, check};
 pub use error::Error;
+pub use frame::BODY_BYTES_MAX;
+pub use log::Log;
 pub use mapping::Mapping;
 pub use record::{Lane, NewRecord, Place, Position, Record};
+pub use scan::Scan;
+pub use scribe::{NoPlace, QUEUE_BYTES_MAX, QUEUE_GROUPS_MAX, Reservation, Scribe, Written};
+pub use store::{FORMAT, Options, Progress, Store};
+
+#[cfg(test)]
+mod tests;
