@@ -10,9 +10,14 @@ mod record;
 pub mod disk;
 mod mapping;
 
+mod blobs;
 mod meta;
 mod secrets;
 
+pub use blobs::{
+    BLOB_BYTES_MAX, BLOB_KEY_BYTES, BLOB_REF_BYTES, BlobRef, BlobWriter, Blobs, Checked,
+    UPLOADS_MAX,
+};
 pub use error::Error;
 pub use mapping::Mapping;
 pub use meta::{Found, Meta, ROW_BYTES_MAX, ROWS_MAX, Row, Table};
