@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{as_new, everything, open, pen, small, text};
+use super::{Store, as_new, everything, open, pen, small, text};
 use crate::disk::{Disk, RealDisk, SimDisk};
 use crate::{
     BODY_BYTES_MAX, Error, GROUP_BYTES_MAX, Lane, NewRecord, NoPlace, Options, Place, Position,
