@@ -11,9 +11,7 @@ use crate::codec;
 use crate::counters::draft_hash;
 use crate::frame::{Down, DraftBody, Lane, Up, down, up};
 use crate::json;
-use crate::limits::{
-    HANDLES_MAX, NAME_BYTES_MAX, PAGE_ENTRIES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
-};
+use crate::limits::{HANDLES_MAX, PAGE_ENTRIES_MAX, TOKEN_BYTES_MAX};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::wire::{ConversationHandle, Id, Malformed, PersonHandle, Ref};
 
@@ -252,26 +250,10 @@ impl Session {
 }
 
 impl Draft<'_> {
-    /// What is wrong with a draft whoever sends it. It is answered by SETTLED like any other refusal,
-    /// so that the device can go on to its next draft.
+    /// What is wrong with it whoever sends it. It is answered by SETTLED like any other refusal, so that
+    /// the device can go on to its next draft.
     pub fn flaw(&self) -> Option<RefusalCode> {
-        match &self.body {
-            DraftBody::Text { text } if text.is_empty() => Some(RefusalCode::TextEmpty),
-            DraftBody::Text { text } if text.len() > TEXT_BYTES_MAX => {
-                Some(RefusalCode::TextTooLong)
-            }
-            DraftBody::File { caption, .. } if caption.len() > TEXT_BYTES_MAX => {
-                Some(RefusalCode::TextTooLong)
-            }
-            DraftBody::File { name, .. } if name.len() > NAME_BYTES_MAX => {
-                Some(RefusalCode::TooLarge)
-            }
-            DraftBody::File { upload, .. } if upload.len() > TOKEN_BYTES_MAX => {
-                Some(RefusalCode::UploadUnknown)
-            }
-            DraftBody::Unknown { .. } => Some(RefusalCode::UnknownKind),
-            DraftBody::Text { .. } | DraftBody::File { .. } | DraftBody::Close {} => None,
-        }
+        self.body.flaw()
     }
 }
 
