@@ -131,7 +131,8 @@ fn median(rates: &mut [f64]) -> f64 {
 
 /// The `nth` text that a writer writes.
 fn text(writer: usize, nth: u64) -> String {
-    let mut text = format!("Writer {writer} asks for the {nth}th time where the parcel is; it was ");
+    let mut text =
+        format!("Writer {writer} asks for the {nth}th time where the parcel is; it was ");
     while text.len() < TEXT_BYTES {
         text.push_str("promised for today ");
     }

@@ -91,7 +91,8 @@ impl Lodge {
         }
         self.seqs[writer] += 1;
         let seq = self.seqs[writer];
-        let place = Place::Conversation { conversation: writer as u64 + 1, lane: Lane::Public, seq };
+        let place =
+            Place::Conversation { conversation: writer as u64 + 1, lane: Lane::Public, seq };
         let body = text(writer, seq).into_bytes();
         let record = NewRecord { place, kind: KIND, time_ms: seq, body };
         let place = self.scribe.reserve().map_err(|why| format!("no place in the log: {why:?}"))?;

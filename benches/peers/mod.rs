@@ -38,7 +38,10 @@ pub fn start(dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<Box<dyn Peer>> {
     ];
     let mut peers = Vec::new();
     for (name, start) in all.into_iter().filter(|(name, _)| wanted(name)) {
-        match std::fs::create_dir(dir.join(name)).map_err(Into::into).and_then(|()| start(&dir.join(name))) {
+        match std::fs::create_dir(dir.join(name))
+            .map_err(Into::into)
+            .and_then(|()| start(&dir.join(name)))
+        {
             Ok(peer) => peers.push(peer),
             Err(e) => eprintln!("SKIPPED: {name}: {e}"),
         }

@@ -50,7 +50,8 @@ pub fn prove(dir: &Path) -> Outcome<()> {
     for line in std::fs::read_to_string(&trace)?.lines() {
         // `1234  fdatasync(5</dir/log/00000001.seg>) = 0`; the rest of an interrupted call, which
         // another line continues, names no call.
-        let Some((call, file)) = line.split_whitespace().nth(1).and_then(|s| s.split_once('(')) else {
+        let Some((call, file)) = line.split_whitespace().nth(1).and_then(|s| s.split_once('('))
+        else {
             continue;
         };
         let file = file.split(['<', '>']).nth(1).unwrap_or_default();

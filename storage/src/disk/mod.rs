@@ -6,6 +6,8 @@
 //! a write only after `sync` of its file; after a failed `sync` nothing about that file is known.
 
 mod real;
+mod record;
+mod sim;
 
 use std::fmt;
 use std::io;
@@ -13,6 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use real::RealDisk;
+pub use record::{Call, RecordingDisk, Verb};
+pub use sim::{Chance, SimDisk};
 
 use crate::mapping::Mapping;
 
