@@ -26,6 +26,7 @@ mod segment;
 pub mod disk;
 mod mapping;
 
+// Beside the log.
 mod blobs;
 mod meta;
 mod secrets;
