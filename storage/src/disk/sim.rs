@@ -600,6 +600,20 @@ impl File for SimFile {
         }
     }
 
+    fn drop_cache(&self) -> io::Result<()> {
+        let mut world = self.call()?;
+        let inode = inode_of(&mut world, self.inode)?;
+        let dirty = std::mem::take(&mut inode.pending);
+        let cached = inode.now.clone();
+        inode.now.clone_from(&inode.durable);
+        inode.now.resize(cached.len(), 0);
+        for (range, to) in dirty {
+            inode.now[range.clone()].copy_from_slice(&cached[range.clone()]);
+            inode.pending.push((range, to));
+        }
+        Ok(())
+    }
+
     fn reserve(&self, len: u64) -> io::Result<()> {
         let mut world = self.call()?;
         let now = inode_of(&mut world, self.inode)?.now.len();

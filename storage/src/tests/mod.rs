@@ -1,6 +1,7 @@
 //! What the tests of this room share: a store that is written and read through its face.
 
 mod log;
+mod simulation;
 
 use std::path::Path;
 use std::sync::Arc;
