@@ -3,4 +3,5 @@
 
 mod console;
 mod desk;
+mod net;
 fn main() {}
