@@ -4,10 +4,12 @@
 mod bell;
 mod commit;
 mod config;
+mod console;
 mod desk;
 mod follow;
 mod lens;
 mod limits;
+mod net;
 mod signal;
 mod telemetry;
 fn main() {}
