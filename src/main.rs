@@ -7,4 +7,6 @@ mod desk;
 mod lens;
 mod limits;
 mod signal;
+#[cfg(test)]
+mod tidy;
 fn main() {}
