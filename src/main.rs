@@ -12,4 +12,6 @@ mod limits;
 mod net;
 mod signal;
 mod telemetry;
+#[cfg(test)]
+mod tidy;
 fn main() {}
