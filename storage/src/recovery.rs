@@ -32,6 +32,7 @@ pub(crate) fn recover(
     refusal: Option<Error>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Found, Error> {
+    sync_dir(ground)?;
     let listed = Listed::read(ground)?;
     let mut opening = Opening { ground, segments: Vec::new(), refusal };
     if let Some((number, what)) = listed.missing {
@@ -242,7 +243,6 @@ impl Opening<'_> {
         let file = open(self.ground, &seen.path, how)?;
         if how == Open::Write {
             file.sync().map_err(|e| Error::io("sync", &seen.path, e))?;
-            sync_dir(self.ground)?;
             file.drop_cache().map_err(|e| Error::io("read afresh", &seen.path, e))?;
         }
         let bytes = read_segment(&*file, &seen.path)?;

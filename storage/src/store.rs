@@ -146,13 +146,15 @@ pub(crate) fn open_log(
         _ => Error::io("lock", &path, e),
     })?;
     let lock = Arc::new(lock);
+    // A name that is seen may still stand in memory only, left there by a start that failed.
+    disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
     let named = match read_name(&*disk, dir)? {
         Some(named) => named,
         None => make(&*disk, dir)?,
     };
     let ground = Ground {
         sizes: options.judged_by(&*disk, dir)?,
-        disk: Arc::clone(&disk),
+        disk,
         dir: dir.join(LOG_NAME),
         store: named.uuid,
         epoch: named.epoch,

@@ -1,5 +1,6 @@
 //! What the tests of this room share: a store that is written and read through its face.
 
+mod damage;
 mod log;
 mod simulation;
 
