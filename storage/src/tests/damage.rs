@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{as_new, everything, open, pen, small, text};
+use super::{Store, as_new, everything, open, pen, small, text};
 use crate::disk::{Disk, RealDisk, SimDisk};
 use crate::fields::put;
-use crate::{Error, Lane, NewRecord, NoPlace, Position, Store, check};
+use crate::{Error, Lane, NewRecord, NoPlace, Position, check};
 
 const DIR: &str = "/store";
 
