@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
+use crate::blobs::{self, Checked};
 use crate::disk::{self, Disk, Open};
 use crate::error::Error;
 use crate::frame;
 use crate::index::{self, HotIndex};
 use crate::record::Place;
 use crate::recovery::{belongs, continues};
+use crate::secrets;
 use crate::segment::{self, Damage, Header, NoHeader, SEGMENT_BYTES_MAX, Walk};
 use crate::store::{self, LOG_NAME, Named, Progress};
 
@@ -80,7 +82,25 @@ pub fn check(
     let mut report = checking.report;
     let conversations = checking.next_seqs.keys().map(|(conversation, _)| conversation);
     report.conversations = conversations.collect::<std::collections::HashSet<_>>().len() as u64;
+    check_beside_the_log(disk, dir, &mut report)?;
     Ok(report)
+}
+
+fn check_beside_the_log(disk: &dyn Disk, dir: &Path, report: &mut Report) -> Result<(), Error> {
+    let secrets = secrets::read(disk, dir);
+    let key = secrets.and_then(|secrets| store::kept_blob_key(|name| secrets.get(name).cloned()));
+    let key = key.unwrap_or_else(|error| {
+        let (file, what) = ("SECRETS".to_owned(), error.to_string());
+        report.findings.push(Finding { file, offset: 0, what });
+        None
+    });
+    blobs::verify(disk, dir, key.as_ref(), &mut |checked| match checked {
+        Checked::Blob(_) => report.blobs += 1,
+        Checked::Damage { segment, offset, what } => {
+            let file = blobs::file_name(segment);
+            report.findings.push(Finding { file, offset, what });
+        }
+    })
 }
 
 struct Checking<'a> {

@@ -13,6 +13,9 @@
 //!         48  zeros
 //!         60  crc         u32       CRC-32 of 0..60
 //! log/    segments, their indexes, spares
+//! blobs/  images and files
+//! SECRETS what lets people in, and the key under which blobs are addressed
+//! meta/   projections in sled; see `Meta`, which is opened by whoever replays them
 //! ```
 //!
 //! Invariants: `STORE` is written last, so where it is, the rest was made; it is never written
@@ -22,11 +25,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::blobs::{BLOB_KEY_BYTES, Blobs};
 use crate::disk::{self, Disk, Open};
 use crate::error::Error;
 use crate::fields::{array_at, put, u32_at, u64_at};
 use crate::log::{Ground, Log, Shared};
 use crate::recovery;
+use crate::secrets::Secrets;
 
 const MAGIC: [u8; 12] = *b"Lodge store\n";
 const MAGIC_AT: usize = 0;
@@ -46,11 +51,16 @@ const BUILD: u32 = 0;
 const LOCK_NAME: &str = "LOCK";
 const STORE_NAME: &str = "STORE";
 pub(crate) const LOG_NAME: &str = "log";
+const BLOB_KEY_NAME: &str = "blobs.key";
+
+type BlobKey = [u8; BLOB_KEY_BYTES];
 
 /// Everything in one data directory. Nothing else may open it while this, or its log, lives.
 #[derive(Debug)]
 pub struct Store {
     pub log: Log,
+    pub blobs: Blobs,
+    pub secrets: Secrets,
 }
 
 /// How large things are. The default is what a real store uses; tests make everything small.
@@ -121,7 +131,12 @@ impl Store {
             epoch: named.epoch,
         };
         let found = recovery::recover(&ground, named.refusal(), progress)?;
-        Ok(Store { log: Log { shared: Arc::new(Shared::new(ground, found, lock)) } })
+        let disk = ground.disk.clone();
+        let log = Log { shared: Arc::new(Shared::new(ground, found, lock.clone())) };
+        let secrets = Secrets::open(disk.clone(), dir)?;
+        let key = blob_key(&*disk, &secrets)?;
+        let blobs = Blobs::open(disk, dir, &key, lock, log.refusal())?;
+        Ok(Store { log, blobs, secrets })
     }
 }
 
@@ -236,6 +251,24 @@ fn make(disk: &dyn Disk, dir: &Path) -> Result<Named, Error> {
         Ok(named)
     })();
     made.map_err(|e| Error::io("write", &path, e))
+}
+
+/// The key under which blobs are addressed, made when it is first needed.
+fn blob_key(disk: &dyn Disk, secrets: &Secrets) -> Result<BlobKey, Error> {
+    if let Some(key) = kept_blob_key(|name| secrets.get(name))? {
+        return Ok(key);
+    }
+    let mut key = BlobKey::default();
+    disk.random(&mut key).map_err(|e| Error::io("draw a key for", Path::new(BLOB_KEY_NAME), e))?;
+    secrets.put(BLOB_KEY_NAME, &key)?;
+    Ok(key)
+}
+
+pub(crate) fn kept_blob_key(
+    get: impl FnOnce(&str) -> Option<Vec<u8>>,
+) -> Result<Option<BlobKey>, Error> {
+    let key = get(BLOB_KEY_NAME).map(BlobKey::try_from).transpose();
+    key.map_err(|_| Error::refused("the key for addresses of blobs in SECRETS has a wrong length"))
 }
 
 #[cfg(test)]
