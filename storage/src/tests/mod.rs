@@ -1,7 +1,9 @@
 //! What the tests of this room share: a store that is written and read through its face.
 
 mod damage;
+mod faults;
 mod log;
+mod restarts;
 mod simulation;
 
 use std::path::Path;
