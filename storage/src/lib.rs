@@ -26,10 +26,16 @@ mod segment;
 pub mod disk;
 mod mapping;
 
+// Beside the log.
+mod blobs;
 mod meta;
 mod secrets;
 
 pub use batch::GROUP_BYTES_MAX;
+pub use blobs::{
+    BLOB_BYTES_MAX, BLOB_KEY_BYTES, BLOB_REF_BYTES, BlobRef, BlobWriter, Blobs, Checked,
+    UPLOADS_MAX,
+};
 pub use check::{Finding, Report, check};
 pub use error::Error;
 pub use frame::BODY_BYTES_MAX;
@@ -37,9 +43,9 @@ pub use log::Log;
 pub use mapping::Mapping;
 pub use meta::{Found, Meta, ROW_BYTES_MAX, ROWS_MAX, Row, Table};
 pub use record::{Lane, NewRecord, Place, Position, Record};
-pub use secrets::{SECRET_BYTES_MAX, SECRET_NAME_BYTES_MAX, SECRETS_FILE_BYTES_MAX, Secrets};
 pub use scan::Scan;
 pub use scribe::{NoPlace, QUEUE_BYTES_MAX, QUEUE_GROUPS_MAX, Reservation, Scribe, Written};
+pub use secrets::{SECRET_BYTES_MAX, SECRET_NAME_BYTES_MAX, SECRETS_FILE_BYTES_MAX, Secrets};
 pub use store::{FORMAT, Options, Progress, Store};
 
 #[cfg(test)]
