@@ -2,15 +2,18 @@
 //! look at a store that is being written: the part that is durable does not change under it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::path::Path;
 
+use crate::blobs::{self, Checked};
 use crate::disk::{self, Disk, Open};
 use crate::error::Error;
 use crate::frame;
 use crate::index::{self, HotIndex};
 use crate::record::Place;
 use crate::recovery::{belongs, continues};
+use crate::secrets;
 use crate::segment::{self, Damage, Header, NoHeader, SEGMENT_BYTES_MAX, Walk};
 use crate::store::{self, LOG_NAME, Named, Progress};
 
@@ -34,6 +37,12 @@ pub struct Finding {
     pub file: String,
     pub offset: u64,
     pub what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: {}", self.file, self.offset, self.what)
+    }
 }
 
 impl Report {
@@ -80,7 +89,33 @@ pub fn check(
     let mut report = checking.report;
     let conversations = checking.next_seqs.keys().map(|(conversation, _)| conversation);
     report.conversations = conversations.collect::<std::collections::HashSet<_>>().len() as u64;
+    check_blobs(disk, dir, &mut report)?;
     Ok(report)
+}
+
+/// With the key where SECRETS can be read; a damaged SECRETS is a finding of its own.
+fn check_blobs(disk: &dyn Disk, dir: &Path, report: &mut Report) -> Result<(), Error> {
+    let key = match secrets::read(disk, dir) {
+        Ok(mut secrets) => secrets.remove(store::BLOB_KEY_NAME).and_then(|key| key.try_into().ok()),
+        Err(error) => {
+            let what = error.to_string();
+            report.findings.push(Finding { file: "SECRETS".into(), offset: 0, what });
+            None
+        }
+    };
+    blobs::verify(disk, dir, key.as_ref(), &mut |checked| match checked {
+        Checked::Segment(_) => {}
+        Checked::Blob(_) => report.blobs += 1,
+        Checked::Damage(error) => {
+            let (file, offset) = match &error {
+                Error::Corrupt { segment, offset, .. } => {
+                    (format!("blobs/{segment:08x}.blob"), *offset)
+                }
+                _ => ("blobs".to_owned(), 0),
+            };
+            report.findings.push(Finding { file, offset, what: error.to_string() });
+        }
+    })
 }
 
 struct Checking<'a> {

@@ -26,10 +26,16 @@ mod segment;
 pub mod disk;
 mod mapping;
 
+// Beside the log.
+mod blobs;
 mod meta;
 mod secrets;
 
 pub use batch::GROUP_BYTES_MAX;
+pub use blobs::{
+    BLOB_BYTES_MAX, BLOB_KEY_BYTES, BLOB_REF_BYTES, BlobRef, BlobWriter, Blobs, Checked,
+    UPLOADS_MAX,
+};
 pub use check::{Finding, Report, check};
 pub use error::Error;
 pub use frame::BODY_BYTES_MAX;

@@ -177,7 +177,7 @@ impl Log {
         if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }
-        let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.shared.take_writer();
         let writer = writer.ok_or_else(|| Error::refused("the log has its scribe already"))?;
         scribe::start(self.shared.clone(), writer, written, poisoned)
     }
@@ -243,6 +243,11 @@ impl Shared {
 
     pub(crate) fn raise_watermark(&self, to: Position) {
         self.watermark.store(to.0, Ordering::Release);
+    }
+
+    /// The pen, for whoever writes from now on.
+    pub(crate) fn take_writer(&self) -> Option<Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn set_no_room(&self, reason: Option<Error>) {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::disk::{self, Open};
 use crate::index::{self, FiledIndex, Index};
 use crate::log::Shared;
+use crate::store::Sizes;
 use crate::writer::Closed;
 
 /// How long to wait after a failure, most likely a full disk.
@@ -33,6 +34,16 @@ struct Work {
     /// Bounded by the disk: no segment is closed before the next one was made.
     closed: Vec<Closed>,
     stop: bool,
+}
+
+impl Work {
+    fn waits(&self, sizes: &Sizes) -> bool {
+        !self.closed.is_empty() || self.wants_spare(sizes)
+    }
+
+    fn wants_spare(&self, sizes: &Sizes) -> bool {
+        self.spares_wanted && !self.stop && self.spares.len() < sizes.spares_max
+    }
 }
 
 /// A file of zeros that waits to become a segment.
@@ -91,32 +102,33 @@ impl Porter {
 
     /// The porter's thread. What is closed is still filed after `stop`, unless that fails.
     pub(crate) fn run(&self, log: &Shared) {
+        let sizes = &log.ground.sizes;
         loop {
-            let mut work = self.work();
-            let spare_wanted = loop {
-                let spares_full = work.spares.len() >= log.ground.sizes.spares_max;
-                let spare_wanted = work.spares_wanted && !spares_full && !work.stop;
-                if !work.closed.is_empty() || spare_wanted {
-                    break spare_wanted;
-                }
-                if work.stop {
+            let idle = |work: &mut Work| !work.stop && !work.waits(sizes);
+            let waited = self.changed.wait_while(self.work(), idle);
+            if !waited.unwrap_or_else(PoisonError::into_inner).waits(sizes) {
+                return;
+            }
+            if !self.turn(log) {
+                let waited = self.changed.wait_timeout_while(self.work(), RETRY, |work| !work.stop);
+                if waited.unwrap_or_else(PoisonError::into_inner).0.stop {
                     return;
                 }
-                work = self.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
-            };
-            let closed = std::mem::take(&mut work.closed);
-            drop(work);
-            let unfiled = self.file(log, closed);
-            let spare_made = !spare_wanted || self.make_spare(log);
-            if !unfiled.is_empty() || !spare_made {
-                let mut work = self.work();
-                if work.stop {
-                    return;
-                }
-                work.closed.extend(unfiled);
-                drop(self.changed.wait_timeout_while(work, RETRY, |work| !work.stop));
             }
         }
+    }
+
+    /// Does what there is to do once. Answers whether all of it went well.
+    pub(crate) fn turn(&self, log: &Shared) -> bool {
+        let mut work = self.work();
+        let spare_wanted = work.wants_spare(&log.ground.sizes);
+        let closed = std::mem::take(&mut work.closed);
+        drop(work);
+        let unfiled = self.file(log, closed);
+        let filed = unfiled.is_empty();
+        self.work().closed.extend(unfiled);
+        let spared = !spare_wanted || self.make_spare(log);
+        filed && spared
     }
 
     /// Files what was closed; answers what could not be. Until then its index stays in memory.

@@ -13,20 +13,29 @@
 //!         48  zeros
 //!         60  crc         u32       CRC-32 of 0..60
 //! log/    segments, their indexes, spares
+//! blobs/  images and files
+//! SECRETS keys, password hashes, sessions; mode 0600
+//! meta/   projections in sled, made again from the log when absent
 //! ```
 //!
 //! Invariants: `STORE` is written last, so where it is, the rest was made; it is never written
 //! again. Format 0 ends with the sealed log: later builds refuse it.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use ring::rand::SecureRandom as _;
+
+use crate::blobs::{BLOB_KEY_BYTES, Blobs};
 use crate::disk::{self, Disk, Open};
 use crate::error::Error;
 use crate::fields::{array_at, put, u32_at, u64_at};
 use crate::log::{Ground, Log, Shared};
+use crate::meta::Meta;
 use crate::recovery;
+use crate::secrets::Secrets;
 
 const MAGIC: [u8; 12] = *b"Lodge store\n";
 const MAGIC_AT: usize = 0;
@@ -43,6 +52,8 @@ pub const FORMAT: u32 = 0;
 /// What this build is, compared with a store's `min_reader` and `min_writer`.
 const BUILD: u32 = 0;
 
+/// The name of the blobs' key among the secrets.
+pub(crate) const BLOB_KEY_NAME: &str = "installation/blob";
 const LOCK_NAME: &str = "LOCK";
 const STORE_NAME: &str = "STORE";
 pub(crate) const LOG_NAME: &str = "log";
@@ -51,6 +62,9 @@ pub(crate) const LOG_NAME: &str = "log";
 #[derive(Debug)]
 pub struct Store {
     pub log: Log,
+    pub blobs: Blobs,
+    pub secrets: Secrets,
+    pub meta: Meta,
 }
 
 /// How large things are. The default is what a real store uses; tests make everything small.
@@ -85,6 +99,14 @@ pub enum Progress {
     Segment { nth: usize, of: usize },
 }
 
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Progress::Segment { nth, of } => write!(f, "reading segment {nth} of {of}"),
+        }
+    }
+}
+
 /// `Options`, judged by the disk they meet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
@@ -102,27 +124,57 @@ impl Store {
         options: &Options,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Store, Error> {
-        disk.create_dir(dir).map_err(|e| Error::io("make the data directory", dir, e))?;
-        let path = dir.join(LOCK_NAME);
-        let lock = disk.lock(&path).map_err(|e| match e.kind() {
-            io::ErrorKind::WouldBlock => Error::Locked,
-            _ => Error::io("lock", &path, e),
-        })?;
-        let lock = Arc::new(lock);
-        let named = match read_name(&*disk, dir)? {
-            Some(named) => named,
-            None => make(&*disk, dir)?,
-        };
-        let ground = Ground {
-            sizes: options.judged_by(&*disk, dir)?,
-            disk,
-            dir: dir.join(LOG_NAME),
-            store: named.uuid,
-            epoch: named.epoch,
-        };
-        let found = recovery::recover(&ground, named.refusal(), progress)?;
-        Ok(Store { log: Log { shared: Arc::new(Shared::new(ground, found, lock)) } })
+        let log = open_log(Arc::clone(&disk), dir, options, progress)?;
+        let secrets = Secrets::open(Arc::clone(&disk), dir)?;
+        let blobs = Blobs::open(disk, dir, &blob_key(&secrets)?)?;
+        let meta = Meta::open(dir, log.epoch(), log.watermark())?;
+        Ok(Store { log, blobs, secrets, meta })
     }
+}
+
+/// The log alone, with the lock of its data directory, which lives as long as the log does.
+pub(crate) fn open_log(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Log, Error> {
+    disk.create_dir(dir).map_err(|e| Error::io("make the data directory", dir, e))?;
+    let path = dir.join(LOCK_NAME);
+    let lock = disk.lock(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => Error::Locked,
+        _ => Error::io("lock", &path, e),
+    })?;
+    let lock = Arc::new(lock);
+    let named = match read_name(&*disk, dir)? {
+        Some(named) => named,
+        None => make(&*disk, dir)?,
+    };
+    let ground = Ground {
+        sizes: options.judged_by(&*disk, dir)?,
+        disk: Arc::clone(&disk),
+        dir: dir.join(LOG_NAME),
+        store: named.uuid,
+        epoch: named.epoch,
+    };
+    let found = recovery::recover(&ground, named.refusal(), progress)?;
+    Ok(Log { shared: Arc::new(Shared::new(ground, found, lock)) })
+}
+
+/// The key under which blobs are addressed: made once, in one durable step.
+fn blob_key(secrets: &Secrets) -> Result<[u8; BLOB_KEY_BYTES], Error> {
+    if let Some(key) = secrets.get(BLOB_KEY_NAME) {
+        let length = key.len();
+        return key.try_into().map_err(|_| {
+            Error::refused(format!("{BLOB_KEY_NAME} has {length} bytes: restore SECRETS"))
+        });
+    }
+    let mut key = [0; BLOB_KEY_BYTES];
+    ring::rand::SystemRandom::new()
+        .fill(&mut key)
+        .map_err(|_| Error::refused("the machine gives no random bytes"))?;
+    secrets.put(BLOB_KEY_NAME, &key)?;
+    Ok(key)
 }
 
 impl Options {

@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{as_new, everything, open, pen, small, text};
+use super::{Store, as_new, everything, open, pen, small, text};
 use crate::disk::{Disk, RealDisk, SimDisk};
 use crate::{
     BODY_BYTES_MAX, Error, GROUP_BYTES_MAX, Lane, NewRecord, NoPlace, Options, Place, Position,
-    QUEUE_GROUPS_MAX, Record, Store, check,
+    QUEUE_GROUPS_MAX, Record, check,
 };
 
 /// The same test on both disks.
