@@ -1,0 +1,3 @@
+//! The frame of one record.
+
+pub(crate) const HEADER_BYTES: usize = 36;
