@@ -1,5 +1,6 @@
 //! Lodge.
 #![allow(unreachable_pub, reason = "in a binary `pub` marks the face of a room")]
 
+mod console;
 mod desk;
 fn main() {}
