@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// One AppID: a web page, an app or a shop that visitors come from.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, RkyvSerialize, RkyvDeserialize)]
+#[rkyv(derive(Debug))]
 pub struct Site {
     pub number: u64,
     /// The AppID. Public, chosen once by chance, never changed.
@@ -30,6 +31,7 @@ pub struct Site {
     RkyvSerialize,
     RkyvDeserialize,
 )]
+#[rkyv(derive(Debug))]
 #[serde(deny_unknown_fields)]
 pub struct SiteSettings {
     /// Pages that may use this site, each exactly `scheme://host[:port]` as a browser sends it.
@@ -60,6 +62,7 @@ pub struct SiteSettings {
     RkyvSerialize,
     RkyvDeserialize,
 )]
+#[rkyv(derive(Debug))]
 #[serde(rename_all = "lowercase")]
 pub enum Bubble {
     #[default]
@@ -80,6 +83,7 @@ pub enum Bubble {
     RkyvSerialize,
     RkyvDeserialize,
 )]
+#[rkyv(derive(Debug))]
 #[serde(deny_unknown_fields, default)]
 pub struct Texts {
     pub en: Wording,
@@ -98,6 +102,7 @@ pub struct Texts {
     RkyvSerialize,
     RkyvDeserialize,
 )]
+#[rkyv(derive(Debug))]
 #[serde(deny_unknown_fields, default)]
 pub struct Wording {
     /// Above the chat.
@@ -112,6 +117,7 @@ pub struct Wording {
 
 /// A person who answers visitors, or who also owns the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, RkyvSerialize, RkyvDeserialize)]
+#[rkyv(derive(Debug))]
 pub struct Agent {
     pub number: u64,
     /// What is typed to sign in; lower case, never changed, never another person's.
@@ -133,6 +139,7 @@ pub struct Agent {
     RkyvSerialize,
     RkyvDeserialize,
 )]
+#[rkyv(derive(Debug))]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Answers visitors.
