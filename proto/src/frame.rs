@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use crate::describe::{self, Shape};
 use crate::json::{self, Json};
+use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::refusal::RefusalCode;
 use crate::wire::{ConversationHandle, Epoch, Id, Input, Malformed, PersonHandle, Ref, Wire};
 
@@ -300,6 +301,51 @@ macro_rules! frames {
             }
         })*
     };
+}
+
+impl DraftBody<'_> {
+    /// Kind and fields, as they stand in a frame: how an outbox keeps a draft.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.put(&mut bytes);
+        bytes
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Result<DraftBody<'_>, Malformed> {
+        DraftBody::take(&mut Input::new(bytes))
+    }
+
+    /// What is wrong with it whoever asks for it: the server refuses it, a client does not even queue it.
+    pub fn flaw(&self) -> Option<RefusalCode> {
+        match self {
+            DraftBody::Text { text: "" } => Some(RefusalCode::TextEmpty),
+            DraftBody::Text { text: caption } | DraftBody::File { caption, .. }
+                if caption.len() > TEXT_BYTES_MAX =>
+            {
+                Some(RefusalCode::TextTooLong)
+            }
+            DraftBody::File { name, .. } if name.len() > NAME_BYTES_MAX => {
+                Some(RefusalCode::TooLarge)
+            }
+            DraftBody::File { upload, .. } if upload.len() > TOKEN_BYTES_MAX => {
+                Some(RefusalCode::UploadUnknown)
+            }
+            DraftBody::Unknown { .. } => Some(RefusalCode::UnknownKind),
+            DraftBody::Text { .. } | DraftBody::File { .. } | DraftBody::Close {} => None,
+        }
+    }
+}
+
+impl EntryBody<'_> {
+    /// The person that the entry is about, besides its author.
+    pub fn about(&self) -> Option<PersonHandle> {
+        match self {
+            EntryBody::Opened { visitor: person, .. }
+            | EntryBody::Assigned { agent: person, .. }
+            | EntryBody::Joined { agent: person } => Some(*person),
+            _ => None,
+        }
+    }
 }
 
 choice! {

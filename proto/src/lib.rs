@@ -16,6 +16,7 @@ pub mod batch;
 
 pub mod counters;
 
+pub mod client;
 pub mod session;
 
 pub mod describe;

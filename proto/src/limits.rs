@@ -20,6 +20,12 @@ pub const MARKS_MAX: usize = 256;
 pub const UNSETTLED_MAX: u64 = 64;
 /// Entries that one PAGE may ask for.
 pub const PAGE_ENTRIES_MAX: u64 = 100;
+/// Drafts that a client keeps until they are answered, sent or not.
+pub const OUTBOX_MAX: usize = 1024;
+/// Pages that a client may wait for at once.
+pub const PAGES_MAX: usize = 16;
+/// Lanes whose last Seq a client remembers, to drop duplicates and notice gaps.
+pub const LANES_MAX: usize = 65_536;
 /// Conversations, and persons, that may have a handle on one connection.
 pub const HANDLES_MAX: usize = 4096;
 /// Objects and lists inside each other in the readable twin; our own frames need five.

@@ -11,9 +11,7 @@ use crate::codec;
 use crate::counters::draft_hash;
 use crate::frame::{Down, DraftBody, Lane, Up, down, up};
 use crate::json;
-use crate::limits::{
-    HANDLES_MAX, NAME_BYTES_MAX, PAGE_ENTRIES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
-};
+use crate::limits::{HANDLES_MAX, PAGE_ENTRIES_MAX, TOKEN_BYTES_MAX};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::wire::{ConversationHandle, Id, Malformed, PersonHandle, Ref};
 
@@ -252,26 +250,10 @@ impl Session {
 }
 
 impl Draft<'_> {
-    /// What is wrong with a draft whoever sends it. It is answered by SETTLED like any other refusal,
-    /// so that the device can go on to its next draft.
+    /// What is wrong with it whoever sends it. It is answered by SETTLED like any other refusal, so that
+    /// the device can go on to its next draft.
     pub fn flaw(&self) -> Option<RefusalCode> {
-        match &self.body {
-            DraftBody::Text { text } if text.is_empty() => Some(RefusalCode::TextEmpty),
-            DraftBody::Text { text } if text.len() > TEXT_BYTES_MAX => {
-                Some(RefusalCode::TextTooLong)
-            }
-            DraftBody::File { caption, .. } if caption.len() > TEXT_BYTES_MAX => {
-                Some(RefusalCode::TextTooLong)
-            }
-            DraftBody::File { name, .. } if name.len() > NAME_BYTES_MAX => {
-                Some(RefusalCode::TooLarge)
-            }
-            DraftBody::File { upload, .. } if upload.len() > TOKEN_BYTES_MAX => {
-                Some(RefusalCode::UploadUnknown)
-            }
-            DraftBody::Unknown { .. } => Some(RefusalCode::UnknownKind),
-            DraftBody::Text { .. } | DraftBody::File { .. } | DraftBody::Close {} => None,
-        }
+        self.body.flaw()
     }
 }
 
@@ -332,5 +314,270 @@ impl Handles {
     fn id(&self, handle: u64) -> Option<Id> {
         let index = usize::try_from(handle.checked_sub(self.first)?).ok()?;
         self.ids.get(index).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{BATCH_BYTES_MAX, BATCH_FRAMES_MAX, MARKS_MAX};
+    use crate::wire::Epoch;
+
+    fn hello() -> up::Hello<'static> {
+        up::Hello {
+            version: 1,
+            caps: 0,
+            device: [1; 16],
+            generation: 4,
+            epoch: Epoch(0),
+            cursor: 0,
+            last_counter: 0,
+            settled: 1,
+            token: "",
+            marks: Vec::new(),
+        }
+    }
+
+    fn text(conversation: Ref, text: &str) -> Up<'_> {
+        let body = DraftBody::Text { text };
+        Up::Draft(up::Draft { counter: 1, settled: 1, conversation, lane: Lane::Public, body })
+    }
+
+    fn ping() -> Up<'static> {
+        Up::Ping(up::Ping { nonce: 1 })
+    }
+
+    fn bytes(encoding: Encoding, frames: &[Up<'_>]) -> Vec<u8> {
+        let mut batch = Batch::new(encoding);
+        frames.iter().for_each(|frame| batch.push(frame));
+        batch.take()
+    }
+
+    /// What a session makes of frames: how many events, and how it ended.
+    fn hear(session: &mut Session, frames: &[Up<'_>]) -> (usize, Result<(), Close>) {
+        let batch = bytes(session.encoding(), frames);
+        let mut events = 0;
+        let read = session.receive(&batch, &mut session.batch(), &mut |_| events += 1);
+        (events, read)
+    }
+
+    fn greeted(encoding: Encoding) -> Session {
+        let mut session = Session::new(encoding);
+        assert_eq!(hear(&mut session, &[Up::Hello(hello())]), (1, Ok(())));
+        session
+    }
+
+    fn code(read: Result<(), Close>) -> RefusalCode {
+        read.unwrap_err().refusal.code
+    }
+
+    #[test]
+    fn hello_comes_first_and_once() {
+        for encoding in [Encoding::Binary, Encoding::Json] {
+            let (events, read) = hear(&mut Session::new(encoding), &[ping()]);
+            assert_eq!((events, code(read)), (0, RefusalCode::Protocol));
+            let (events, read) = hear(&mut greeted(encoding), &[Up::Hello(hello())]);
+            assert_eq!((events, code(read)), (0, RefusalCode::Protocol));
+            assert_eq!(greeted(encoding).generation(), 4);
+        }
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        let newer = up::Hello { version: 2, ..hello() };
+        let (_, read) = hear(&mut Session::new(Encoding::Binary), &[Up::Hello(newer)]);
+        assert_eq!(code(read), RefusalCode::Protocol);
+    }
+
+    #[test]
+    fn a_refusal_is_the_last_frame_that_goes_out() {
+        for encoding in [Encoding::Binary, Encoding::Json] {
+            let mut session = greeted(encoding);
+            let mut out = session.batch();
+            let batch = bytes(encoding, &[ping(), Up::Hello(hello()), ping()]);
+            let close = session.receive(&batch, &mut out, &mut |_| {}).unwrap_err();
+            assert_eq!(close.code(), 1002);
+            let sent = out.take();
+            let names: Vec<&str> = match encoding {
+                Encoding::Binary => {
+                    codec::decode_down(&sent).map(|frame| frame.unwrap().name()).collect()
+                }
+                Encoding::Json => json::down_frames(&json::parse_down(&sent).unwrap())
+                    .map(|frame| frame.unwrap().name())
+                    .collect(),
+            };
+            assert_eq!(names, ["pong", "refused"]);
+        }
+    }
+
+    #[test]
+    fn a_handle_means_one_id_and_was_given_before_it_is_used() {
+        let mut session = greeted(Encoding::Binary);
+        let (first, new) = session.conversation([1; 16]).unwrap();
+        assert_eq!((first.0, new), (ConversationHandle::FIRST, true));
+        assert_eq!(session.conversation([1; 16]), Ok((first, false)));
+        let (second, _) = session.conversation([2; 16]).unwrap();
+
+        let mut heard = Vec::new();
+        let frames = [text(Ref::Handle(first), "a"), text(Ref::Handle(second), "a")];
+        let batch = bytes(Encoding::Binary, &frames);
+        let mut on = |event: Event<'_>| match event {
+            Event::Draft(draft) => heard.push(draft.conversation),
+            other => panic!("{other:?}"),
+        };
+        session.receive(&batch, &mut session.batch(), &mut on).unwrap();
+        assert_eq!(heard, [Target::Id([1; 16]), Target::Id([2; 16])]);
+
+        let unknown = ConversationHandle(second.0 + 1);
+        let (events, read) = hear(&mut session, &[text(Ref::Handle(unknown), "a")]);
+        assert_eq!((events, code(read)), (0, RefusalCode::Protocol));
+    }
+
+    #[test]
+    fn a_draft_has_one_hash_however_it_is_spelled() {
+        let mut hashes = Vec::new();
+        for encoding in [Encoding::Binary, Encoding::Json] {
+            let mut session = greeted(encoding);
+            let (handle, _) = session.conversation([1; 16]).unwrap();
+            let frames =
+                [text(Ref::Handle(handle), "\u{0}\"您"), text(Ref::Id([1; 16]), "\u{0}\"您")];
+            let batch = bytes(encoding, &frames);
+            let mut on = |event: Event<'_>| match event {
+                Event::Draft(draft) => hashes.push(draft.hash),
+                other => panic!("{other:?}"),
+            };
+            session.receive(&batch, &mut session.batch(), &mut on).unwrap();
+        }
+        assert_eq!(hashes.len(), 4);
+        assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    #[test]
+    fn handles_end_at_their_limit_and_old_ones_stay() {
+        let mut session = greeted(Encoding::Binary);
+        let id = |number: usize| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&number.to_le_bytes());
+            id
+        };
+        for number in 0..HANDLES_MAX {
+            assert!(session.conversation(id(number)).unwrap().1);
+        }
+        assert_eq!(session.conversation(id(HANDLES_MAX)), Err(HandlesFull));
+        assert_eq!(session.conversation(id(0)), Ok((ConversationHandle(2), false)));
+    }
+
+    #[test]
+    fn a_page_has_one_to_a_hundred_entries() {
+        for (limit, good) in [(0, false), (1, true), (99, true), (100, true), (101, false)] {
+            let page = Up::Page(up::Page {
+                request: 1,
+                conversation: Ref::Mine,
+                lane: Lane::Public,
+                before: 0,
+                limit,
+            });
+            let (_, read) = hear(&mut greeted(Encoding::Binary), &[page]);
+            assert_eq!(read.is_ok(), good, "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_batch_may_hold_as_many_frames_as_its_limit() {
+        for encoding in [Encoding::Binary, Encoding::Json] {
+            for (count, good) in [
+                (BATCH_FRAMES_MAX - 1, true),
+                (BATCH_FRAMES_MAX, true),
+                (BATCH_FRAMES_MAX + 1, false),
+            ] {
+                let (_, read) = hear(&mut greeted(encoding), &vec![ping(); count]);
+                assert_eq!(read.is_ok(), good, "{encoding:?} {count}");
+                if let Err(close) = read {
+                    assert_eq!(close.refusal.code, RefusalCode::TooMany);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_may_be_as_long_as_its_limit() {
+        let mut binary = greeted(Encoding::Binary);
+        let mut json = greeted(Encoding::Json);
+        for (length, good) in
+            [(BATCH_BYTES_MAX - 1, true), (BATCH_BYTES_MAX, true), (BATCH_BYTES_MAX + 1, false)]
+        {
+            // One frame that may be skipped, with a length of three bytes before it.
+            let mut skipped = Vec::new();
+            crate::wire::put_varint(length as u64 - 3, &mut skipped);
+            skipped.push(0xff);
+            skipped.resize(length, 0);
+            let read = binary.receive(&skipped, &mut binary.batch(), &mut |_| {});
+            assert_eq!(read.is_ok(), good, "{length}");
+            let spaces = format!("[{}]", " ".repeat(length - 2));
+            let read = json.receive(spaces.as_bytes(), &mut json.batch(), &mut |_| {});
+            assert_eq!(read.clone().is_ok(), good, "{length}");
+            if let Err(close) = read {
+                assert_eq!((close.refusal.code, close.code()), (RefusalCode::TooLarge, 1009));
+            }
+        }
+    }
+
+    #[test]
+    fn hello_may_carry_as_many_marks_as_their_limit() {
+        for encoding in [Encoding::Binary, Encoding::Json] {
+            for (count, good) in [(MARKS_MAX - 1, true), (MARKS_MAX, true), (MARKS_MAX + 1, false)]
+            {
+                let mark = crate::frame::OwnMark { conversation: Ref::Mine, delivered: 1, read: 1 };
+                let marks = vec![mark; count];
+                let frames = [Up::Hello(up::Hello { marks, ..hello() })];
+                let (events, read) = hear(&mut Session::new(encoding), &frames);
+                assert_eq!(read.is_ok(), good, "{encoding:?} {count}");
+                assert_eq!(events, if good { count + 1 } else { 0 });
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_may_be_as_long_as_its_limit() {
+        for (length, good) in
+            [(TOKEN_BYTES_MAX - 1, true), (TOKEN_BYTES_MAX, true), (TOKEN_BYTES_MAX + 1, false)]
+        {
+            let token = "t".repeat(length);
+            let frames = [Up::Hello(up::Hello { token: &token, ..hello() })];
+            let (_, read) = hear(&mut Session::new(Encoding::Binary), &frames);
+            assert_eq!(read.is_ok(), good, "{length}");
+        }
+    }
+
+    #[test]
+    fn every_flaw_of_a_draft_has_its_number_and_its_edge() {
+        use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
+        let long = "x".repeat(TEXT_BYTES_MAX + 1);
+        let text = |length: usize| DraftBody::Text { text: &long[..length] };
+        let file = |upload: usize, name: usize, caption: usize| DraftBody::File {
+            upload: &long[..upload],
+            name: &long[..name],
+            caption: &long[..caption],
+        };
+        for (body, flaw) in [
+            (text(0), Some(RefusalCode::TextEmpty)),
+            (text(1), None),
+            (text(TEXT_BYTES_MAX - 1), None),
+            (text(TEXT_BYTES_MAX), None),
+            (text(TEXT_BYTES_MAX + 1), Some(RefusalCode::TextTooLong)),
+            (file(1, 1, TEXT_BYTES_MAX), None),
+            (file(1, 1, TEXT_BYTES_MAX + 1), Some(RefusalCode::TextTooLong)),
+            (file(1, NAME_BYTES_MAX, 0), None),
+            (file(1, NAME_BYTES_MAX + 1, 0), Some(RefusalCode::TooLarge)),
+            (file(TOKEN_BYTES_MAX, 1, 0), None),
+            (file(TOKEN_BYTES_MAX + 1, 1, 0), Some(RefusalCode::UploadUnknown)),
+            (DraftBody::Close {}, None),
+            (
+                DraftBody::Unknown { kind: 200, bytes: b"?".as_slice().into() },
+                Some(RefusalCode::UnknownKind),
+            ),
+        ] {
+            assert_eq!(body.flaw(), flaw, "{:?}", body.kind());
+        }
     }
 }

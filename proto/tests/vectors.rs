@@ -4,6 +4,8 @@
 //! frames.json: bytes <-> twin, both ways. tolerated.json: bytes that are read though we would not write
 //! them. json-tolerated.json: the same for the twin. refused.json, json-refused.json: one reason each.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
+
 use data_encoding::HEXLOWER;
 use lodge_proto::{Batch, Down, Encoding, Malformed, Up, codec, json};
 use serde_json::Value;

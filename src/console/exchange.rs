@@ -1,6 +1,8 @@
-//! What a JSON noun sees of HTTP: a question that was read whole, and the answer to it.
+//! What a JSON noun sees of HTTP: a request that was checked and taken apart, and the answer to it.
 //!
-//! Invariant: nothing here names a socket or an HTTP library, so that every noun is tested by a function call.
+//! Nothing here names a socket or an HTTP library. Invariants: `path` holds decoded segments, none of them
+//! empty, `.` or `..`, none with `/`, `\` or a control character; a query key stands once; `body` is at most
+//! `BODY_BYTES_MAX`; `peer` is the far end after trusted proxies.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,7 +10,7 @@ use std::net::IpAddr;
 use lodge_proto::refusal::{Refusal, RefusalCode};
 use serde::Serialize;
 
-/// Bytes of JSON that one question may carry.
+/// Bytes of a JSON body.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,44 +22,46 @@ pub enum Method {
 }
 
 impl Method {
-    /// Whether it may change something, and therefore needs to come from our own pages.
-    pub fn unsafe_from_elsewhere(self) -> bool {
+    /// Whether the request wishes to change something, and so needs proof of where it comes from.
+    pub fn is_unsafe(self) -> bool {
         self != Method::Get
     }
 }
 
-/// The languages of the product.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// The language that a person reads, from Accept-Language.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Language {
-    #[serde(rename = "en")]
-    English,
-    #[serde(rename = "zh")]
-    Chinese,
+    #[default]
+    En,
+    Zh,
 }
 
+/// One request under `/api/v1`.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub method: Method,
-    /// The decoded segments behind `/api/v1`.
+    /// The segments after `/api/v1`.
     pub path: Vec<String>,
     pub query: BTreeMap<String, String>,
+    /// As the browser sent it, `null` included.
     pub origin: Option<String>,
-    /// The value of the session cookie.
+    /// The session cookie of an agent.
     pub cookie: Option<String>,
+    /// What stands behind `Authorization: Bearer`.
     pub bearer: Option<String>,
-    /// Whether `X-Lodge: 1` was there, which no foreign page can send without being asked for it first.
+    /// Whether `X-Lodge: 1` is there, which no foreign page can send without being asked first.
     pub csrf_header: bool,
-    /// Whoever asked, behind the trusted proxies.
     pub peer: IpAddr,
-    /// Whether TLS carried it, here or at a trusted proxy.
+    /// Whether the visitor's own connection is TLS, here or at a trusted proxy.
     pub secure: bool,
-    /// At most `BODY_BYTES_MAX`.
-    pub body: Vec<u8>,
-    /// As the Host header says, with its port.
+    /// The address as the client typed it, `name[:port]` in lower case; never a source of links.
     pub host: String,
-    pub language: Option<Language>,
+    pub language: Language,
+    pub body: Vec<u8>,
 }
 
+/// What goes back. The headers that every answer carries are net's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -66,81 +70,56 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub fn json(status: u16, body: &impl Serialize) -> Answer {
-        // Only a map with keys that are no strings could fail, and an answer has none.
-        let body = serde_json::to_vec(body).unwrap_or_default();
-        let headers = vec![
-            ("content-type", "application/json".to_owned()),
-            ("cache-control", "no-store".to_owned()),
-            ("x-content-type-options", "nosniff".to_owned()),
-        ];
-        Answer { status, headers, body }
+    pub fn json(status: u16, value: &impl Serialize) -> Answer {
+        match serde_json::to_vec(value) {
+            Ok(body) => {
+                Answer { status, headers: vec![("content-type", "application/json".into())], body }
+            }
+            Err(error) => {
+                tracing::error!(%error, "an answer could not be written as JSON");
+                Answer { status: 500, headers: Vec::new(), body: Vec::new() }
+            }
+        }
+    }
+
+    /// Done, and there is nothing to say.
+    pub fn empty() -> Answer {
+        Answer { status: 204, headers: Vec::new(), body: Vec::new() }
     }
 
     pub fn refusal(refusal: &Refusal) -> Answer {
-        Answer::refusal_as(status(refusal.code), refusal)
+        Answer::refusal_with(status_of(refusal.code), refusal)
     }
 
-    /// A refusal where HTTP has a better word than its number alone gives.
-    pub fn refusal_as(status: u16, refusal: &Refusal) -> Answer {
-        let error = Error {
-            code: refusal.code.number(),
-            name: name(refusal.code),
-            text: &refusal.text,
-            retry_after_ms: (refusal.retry_after_ms > 0).then_some(refusal.retry_after_ms),
-        };
-        let answer = Answer::json(status, &Refused { error });
-        if refusal.retry_after_ms == 0 {
-            return answer;
+    /// A refusal whose status says more than its number: 405, 411, 416.
+    pub fn refusal_with(status: u16, refusal: &Refusal) -> Answer {
+        let row = RefusalCode::TABLE.iter().find(|row| row.code == refusal.code);
+        let name = row.map_or("Unknown", |row| row.name);
+        let error = Explained { code: refusal.code.number(), name, text: &refusal.text };
+        let mut answer = Answer::json(status, &Envelope { error });
+        if refusal.retry_after_ms > 0 {
+            let seconds = refusal.retry_after_ms.div_ceil(1000);
+            answer.headers.push(("retry-after", seconds.to_string()));
         }
-        answer.with("retry-after", refusal.retry_after_ms.div_ceil(1_000).to_string())
+        answer
     }
 
-    #[must_use]
-    pub fn with(mut self, header: &'static str, value: String) -> Answer {
-        self.headers.push((header, value));
+    pub fn with(mut self, header: &'static str, value: impl Into<String>) -> Answer {
+        self.headers.push((header, value.into()));
         self
     }
-
-    /// Lets the page that asked read this answer. Never with credentials: visitors have no cookie.
-    #[must_use]
-    pub fn readable_by(self, origin: Option<&str>) -> Answer {
-        let Some(origin) = origin else { return self };
-        self.with("access-control-allow-origin", origin.to_owned())
-            .with("vary", "origin".to_owned())
-    }
 }
 
-#[derive(Serialize)]
-struct Refused<'a> {
-    error: Error<'a>,
-}
-
-#[derive(Serialize)]
-struct Error<'a> {
-    code: u64,
-    name: &'static str,
-    text: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after_ms: Option<u64>,
-}
-
-fn name(code: RefusalCode) -> &'static str {
-    RefusalCode::TABLE.iter().find(|row| row.code == code).map_or("Unknown", |row| row.name)
-}
-
-/// The HTTP status that says most nearly what the number says.
-pub fn status(code: RefusalCode) -> u16 {
+/// The HTTP status that goes with a refusal.
+pub fn status_of(code: RefusalCode) -> u16 {
     match code {
-        RefusalCode::Throttled => 429,
+        RefusalCode::Throttled | RefusalCode::TooMany => 429,
+        RefusalCode::Full => 507,
         RefusalCode::Origin | RefusalCode::NotAllowed => 403,
-        RefusalCode::UnknownConversation | RefusalCode::NoSuchSite | RefusalCode::UploadUnknown => {
-            404
-        }
-        RefusalCode::TooMany | RefusalCode::AlreadySettled => 409,
-        RefusalCode::TooLarge | RefusalCode::TextTooLong => 413,
+        RefusalCode::UnknownConversation | RefusalCode::NoSuchSite => 404,
+        RefusalCode::TextTooLong | RefusalCode::TooLarge => 413,
         RefusalCode::UnsupportedType => 415,
-        other => match other.number() {
+        _ => match code.number() {
             1000..=1999 => 503,
             2000..=2999 => 409,
             3000..=3999 => 401,
@@ -149,20 +128,37 @@ pub fn status(code: RefusalCode) -> u16 {
     }
 }
 
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: Explained<'a>,
+}
+
+#[derive(Serialize)]
+struct Explained<'a> {
+    code: u64,
+    name: &'a str,
+    text: &'a str,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_refusal_has_an_error_status_and_says_its_number() {
+    fn a_refusal_says_number_name_and_text_with_a_fitting_status() {
+        let answer = Answer::refusal(&Refusal::after(RefusalCode::Throttled, 1500));
+        assert_eq!(answer.status, 429);
+        assert!(answer.headers.contains(&("retry-after", "2".into())));
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(body["error"]["code"], 1002);
+        assert_eq!(body["error"]["name"], "Throttled");
+        assert_eq!(body["error"]["text"], RefusalCode::Throttled.english());
+    }
+
+    #[test]
+    fn every_refusal_is_an_error_status() {
         for row in RefusalCode::TABLE {
-            let answer = Answer::refusal(&Refusal::after(row.code, 1_001));
-            assert!((400..=599).contains(&answer.status), "{}", row.name);
-            let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
-            assert_eq!(body["error"]["code"], row.number);
-            assert_eq!(body["error"]["name"], row.name);
-            assert!(answer.headers.contains(&("retry-after", "2".to_owned())));
-            assert!(answer.headers.contains(&("cache-control", "no-store".to_owned())));
+            assert!((400..600).contains(&status_of(row.code)), "{}", row.name);
         }
     }
 }

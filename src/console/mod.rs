@@ -1,3 +1,3 @@
-//! The JSON API, one file a noun.
+//! The JSON API: one file a noun.
 
 pub mod exchange;

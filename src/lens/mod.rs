@@ -3,6 +3,10 @@
 //! It is the desk's state once more, but at the watermark: whoever asks here sees nothing that a power
 //! cut could take back. Invariant: only the desk thread writes it, in the order of the log.
 
+mod projection;
+
+pub use projection::project;
+
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 

@@ -5,7 +5,6 @@
 //! prefix only, so no `&[u8]` ever sees a byte change. Nobody may map a file and then cut it: a
 //! file is cut first and mapped afterwards, and it is unlinked rather than emptied.
 
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -38,7 +37,7 @@ impl Mapping {
     pub fn len(&self) -> usize {
         match &self.memory {
             Memory::File(raw) => raw.len(),
-            Memory::Heap(heap) => heap.cells.len(),
+            Memory::Heap(heap) => heap.0.len(),
         }
     }
 
@@ -63,7 +62,7 @@ impl Mapping {
         }
         let start = match &self.memory {
             Memory::File(raw) => raw.as_ptr(),
-            Memory::Heap(heap) => heap.cells.as_ptr().cast::<u8>(),
+            Memory::Heap(heap) => heap.0.as_ptr(),
         };
         // SAFETY: the range lies inside the mapping (checked against `readable`, which `publish`
         // keeps below `len`), which lives as long as `self`. Nothing writes below `readable`: the
@@ -87,6 +86,19 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// Lets go of the pages; whoever touches them again gets them from the page cache.
+    pub fn forget(&self) {
+        let Memory::File(raw) = &self.memory else { return };
+        // SAFETY: `DontNeed` would lose private or anonymous pages; this is a shared mapping of a
+        // file, whose pages come back with the same content.
+        #[expect(unsafe_code, reason = "replaying a long history must not keep all of it resident")]
+        let advised = unsafe { raw.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        // It is advice: a kernel that does not take it loses nothing but memory.
+        let _ = advised;
+    }
+}
+
 impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mapping")
@@ -97,29 +109,33 @@ impl fmt::Debug for Mapping {
 }
 
 /// Memory that the simulated disk writes while mappings of it are read.
-pub(crate) struct Heap {
-    cells: Box<[UnsafeCell<u8>]>,
-}
-
-// SAFETY: `write` is called by the simulated disk under its lock, and only on bytes above every
-// mapping's readable prefix; slices are made below it only. So no byte is written while it is read.
-#[expect(unsafe_code, reason = "the simulated disk has to show writes through its mappings")]
-unsafe impl Sync for Heap {}
+pub(crate) struct Heap(memmap2::MmapRaw);
 
 impl Heap {
-    pub(crate) fn new(bytes: &[u8]) -> Heap {
-        Heap { cells: bytes.iter().map(|byte| UnsafeCell::new(*byte)).collect() }
+    pub(crate) fn new(bytes: &[u8]) -> io::Result<Heap> {
+        // Anonymous, because the pages that stay zeros then cost nothing.
+        let heap = Heap(memmap2::MmapMut::map_anon(bytes.len())?.into());
+        heap.write(bytes, 0);
+        Ok(heap)
     }
 
     /// Shows a write to the mappings of this file; what lies beyond the mapped length is not theirs.
     pub(crate) fn write(&self, bytes: &[u8], offset: usize) {
-        let Some(cells) = self.cells.get(offset..) else { return };
-        for (cell, byte) in cells.iter().zip(bytes) {
-            // SAFETY: see `Sync` above: nobody reads a byte that may still be written.
-            #[expect(unsafe_code, reason = "a cell is the only way to write shared memory")]
-            unsafe {
-                *cell.get() = *byte;
-            }
+        let room = self.0.len().saturating_sub(offset);
+        let bytes = &bytes[..bytes.len().min(room)];
+        if bytes.is_empty() {
+            return;
+        }
+        // SAFETY: the range lies inside the memory. The simulated disk calls this under its lock,
+        // and only with bytes above the readable prefix of every mapping: the scribe asserts that
+        // before each write. So nothing is written while it is read.
+        #[expect(unsafe_code, reason = "shared memory can be written through a pointer only")]
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                self.0.as_mut_ptr().add(offset),
+                bytes.len(),
+            );
         }
     }
 }
@@ -130,7 +146,7 @@ mod tests {
 
     #[test]
     fn only_what_was_published_can_be_read() {
-        let heap = Arc::new(Heap::new(&[0; 8]));
+        let heap = Arc::new(Heap::new(&[0; 8]).unwrap());
         let mapping = Mapping::of_heap(heap.clone());
         heap.write(&[1, 2, 3, 4], 2);
         assert_eq!(mapping.slice(0..1), None);

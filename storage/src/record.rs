@@ -42,6 +42,13 @@ pub struct NewRecord {
     pub body: Vec<u8>,
 }
 
+impl NewRecord {
+    /// What it takes in the log: the next record of its group lies this far behind it.
+    pub fn frame_bytes(&self) -> u64 {
+        (crate::frame::HEADER_BYTES + self.body.len()) as u64
+    }
+}
+
 /// A durable record. The body borrows the mapped segment, which lives as long as the record does.
 #[derive(Clone)]
 pub struct Record {

@@ -1,0 +1,184 @@
+//! A server on trial: the real binary on loopback with a data directory of its own, set up over its
+//! own API as an operator would, killed when it is dropped.
+
+use crate::{
+    house, http,
+    run::{self, Done},
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+const READY_MAX: Duration = Duration::from_secs(60);
+/// Fine enough for a start that should take 100 ms, coarse enough not to be the load.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+pub(crate) struct Trial {
+    binary: PathBuf,
+    pub(crate) config: PathBuf,
+    pub(crate) address: SocketAddr,
+    child: Child,
+    /// From the start of the process to the first good answer of `/readyz`.
+    pub(crate) ready_after: Duration,
+}
+
+/// What set-up gave.
+pub(crate) struct Desk {
+    pub(crate) app: String,
+    pub(crate) login: String,
+    pub(crate) password: String,
+}
+
+impl Trial {
+    /// Starts `binary` in `folder`, which may hold the data of an earlier trial.
+    pub(crate) fn start(binary: &Path, folder: &Path, settings: &Settings<'_>) -> Done<Self> {
+        let config = folder.join("lodge.toml");
+        house::write(&config, settings.toml(folder))?;
+        let (child, ready_after) = launch(binary, &config, folder, settings.address)?;
+        Ok(Self {
+            binary: binary.to_owned(),
+            config,
+            address: settings.address,
+            child,
+            ready_after,
+        })
+    }
+
+    /// As an operator's first minutes: the one-time address, an account, a site.
+    pub(crate) fn set_up(&self, origins: &[&str]) -> Done<Desk> {
+        let said =
+            run::ask(Command::new(&self.binary).arg("setup").arg("--config").arg(&self.config))?;
+        let token = said
+            .split_once("/setup#")
+            .map(|(_, rest)| {
+                rest.chars()
+                    .take_while(|letter| letter.is_ascii_alphanumeric() || "-_".contains(*letter))
+                    .collect::<String>()
+            })
+            .ok_or_else(|| format!("lodge setup printed no set-up address:\n{said}"))?;
+        let password = secret()?;
+        let asked = json!({
+            "token": token, "login": "desk", "password": password, "name": "Front desk",
+            "site_name": "Demo", "origins": origins,
+        });
+        let answer = http::post(self.address, "/api/v1/setup", &[("X-Lodge", "1")], &asked)?;
+        if !(200..300).contains(&answer.status) {
+            return Err(format!("set-up was refused: {}", String::from_utf8_lossy(&answer.body)));
+        }
+        let app = answer
+            .json()?
+            .get("app")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .ok_or("set-up gave no AppID")?;
+        Ok(Desk { app, login: "desk".to_owned(), password })
+    }
+
+    /// Without a chance to tidy up, as a power cut would.
+    pub(crate) fn kill(&mut self) -> Done {
+        self.child.kill().and_then(|()| self.child.wait()).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    /// Waits until the server ends by itself, which it does only when told to.
+    pub(crate) fn wait(&mut self) -> Done {
+        let status = self.child.wait().map_err(|error| error.to_string())?;
+        if status.success() { Ok(()) } else { Err(format!("the server ended with {status}")) }
+    }
+
+    pub(crate) fn restart(&mut self) -> Done {
+        let folder = self.config.parent().ok_or("the settings lie nowhere")?;
+        (self.child, self.ready_after) = launch(&self.binary, &self.config, folder, self.address)?;
+        Ok(())
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        // It may have ended already, which is what is wanted.
+        let _ = self.kill();
+    }
+}
+
+pub(crate) struct Settings<'a> {
+    pub(crate) address: SocketAddr,
+    /// "plain" or "proxy".
+    pub(crate) mode: &'a str,
+    pub(crate) public_url: &'a str,
+}
+
+impl Settings<'_> {
+    fn toml(&self, folder: &Path) -> String {
+        // JSON strings are TOML strings.
+        let text = |text: &str| Value::from(text).to_string();
+        let path = |name: &str| text(&folder.join(name).to_string_lossy());
+        format!(
+            "data_dir = {}\n[listen]\naddress = {}\nmode = {}\npublic_url = {}\n{}[control]\nsocket = {}\n",
+            path("data"),
+            text(&self.address.to_string()),
+            text(self.mode),
+            text(self.public_url),
+            if self.mode == "proxy" { "trusted_proxies = [\"127.0.0.1\"]\n" } else { "" },
+            path("control"),
+        )
+    }
+}
+
+/// A loopback address that was free a moment ago.
+pub(crate) fn free_address() -> Done<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map_err(|error| format!("no free port on loopback: {error}"))
+}
+
+fn launch(
+    binary: &Path,
+    config: &Path,
+    folder: &Path,
+    address: SocketAddr,
+) -> Done<(Child, Duration)> {
+    let log = folder.join("server.log");
+    let open = || fs::OpenOptions::new().create(true).append(true).open(&log);
+    let (out, err) =
+        open().and_then(|out| Ok((out, open()?))).map_err(|error| error.to_string())?;
+    let start = Instant::now();
+    let mut child = Command::new(binary)
+        .arg("serve")
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .spawn()
+        .map_err(|error| format!("{}: {error}", binary.display()))?;
+    loop {
+        if http::get(address, "/readyz").is_ok_and(|answer| answer.status == 200) {
+            return Ok((child, start.elapsed()));
+        }
+        let ended = child.try_wait().map_err(|error| error.to_string())?;
+        if ended.is_some() || start.elapsed() > READY_MAX {
+            let _ = child.kill();
+            let _ = child.wait();
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            let tail: Vec<&str> = said.lines().rev().take(20).collect();
+            let tail: Vec<&str> = tail.into_iter().rev().collect();
+            return Err(format!("the server is not ready ({ended:?}):\n{}", tail.join("\n")));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// 96 random bits as a word that can be typed.
+fn secret() -> Done<String> {
+    use std::io::Read as _;
+    let mut bytes = [0; 12];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| error.to_string())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

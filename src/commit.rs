@@ -1,0 +1,584 @@
+//! The only write path: Draft -> desk -> log -> SETTLED.
+//!
+//! One desk thread orders everything that crosses conversations, without locks. Its state runs ahead of
+//! the disk and nothing leaves it before the watermark has passed: durable, visible, settled, rung.
+//! Since a failed sync ends the process, nothing is ever undone.
+//!
+//! Must never: answer before the sync, wait for the scribe while the scribe waits for the desk (a place
+//! is reserved first, and none means Busy), enter a password hash or an expression.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lodge_proto::counters::{Answer, Counters, Verdict};
+use lodge_proto::refusal::{Refusal, RefusalCode};
+use lodge_storage::{Error, Lane, Log, NewRecord, NoPlace, Place, Reservation, Scribe, Written};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::bell::{Accepted, Bell, Settled};
+use crate::desk::entry::{self, Entry, Origin, Person};
+use crate::desk::register::RegisterDraft;
+use crate::desk::{self, Draft, Group, State};
+use crate::lens::Lens;
+use crate::limits;
+
+/// A device of a person: what counters belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Device {
+    pub person: Person,
+    pub id: [u8; 16],
+}
+
+/// A draft as it came over a connection.
+#[derive(Debug)]
+pub struct Submission {
+    pub device: Device,
+    pub counter: u64,
+    pub settled: u64,
+    pub hash: u64,
+    pub draft: Draft,
+}
+
+/// The way in to the desk thread. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    desk: mpsc::Sender<Input>,
+}
+
+/// The desk thread, to be ended once.
+#[derive(Debug)]
+pub struct DeskThread {
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+enum Input {
+    Submit(Box<Submission>),
+    Register(RegisterDraft, oneshot::Sender<Result<u64, Refusal>>),
+    /// The highest counter of this device that was answered.
+    Highest(Device, oneshot::Sender<u64>),
+    AgentOnline(u64, bool),
+    Written(Vec<Written<Ticket>>),
+    Stop,
+}
+
+/// What travels with a group to the disk and back.
+#[derive(Debug)]
+struct Ticket {
+    /// The durable state is made from the very bytes that were written.
+    records: Vec<NewRecord>,
+    reply: Reply,
+    audience: Vec<Person>,
+}
+
+#[derive(Debug)]
+enum Reply {
+    Device { device: Device, counter: u64, answer: usize },
+    Register(oneshot::Sender<Result<u64, Refusal>>, u64),
+    Nobody,
+}
+
+impl Commit {
+    /// Replays the log and starts the desk thread and the scribe behind it.
+    pub fn start(
+        log: &Log,
+        lens: Arc<Lens>,
+        bell: Arc<Bell>,
+        projection: Arc<Notify>,
+        poisoned: impl FnOnce(Error) + Send + 'static,
+    ) -> Result<(Commit, DeskThread), Error> {
+        let (sender, inputs) = mpsc::channel(limits::DESK_QUEUE_MAX);
+        let (state, devices) = replay(log, &lens)?;
+        let back = sender.clone();
+        // Only the desk thread reads this channel and it never waits for the scribe, so this cannot lock.
+        let written = move |batch| drop(back.blocking_send(Input::Written(batch)));
+        let scribe = log.scribe(written, poisoned)?;
+        let desk = Desk {
+            state,
+            devices,
+            online: BTreeSet::new(),
+            scribe,
+            lens,
+            bell,
+            projection,
+            in_flight: 0,
+        };
+        let thread = thread::Builder::new().name("desk".into()).spawn(move || desk.run(inputs));
+        let thread =
+            thread.map_err(|source| Error::io("start the desk thread", "desk".as_ref(), source))?;
+        Ok((Commit { desk: sender }, DeskThread { thread }))
+    }
+
+    /// Hands a draft in. Its answer comes through the bell, to whichever connection its device has then.
+    pub async fn submit(&self, submission: Submission) {
+        // Without a desk the process is ending; the client keeps the draft and sends it again.
+        let _ = self.desk.send(Input::Submit(Box::new(submission))).await;
+    }
+
+    /// Changes the register; the number of the row, once it is durable and can be asked for.
+    pub async fn register(&self, draft: RegisterDraft) -> Result<u64, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.desk.send(Input::Register(draft, reply)).await;
+        answer.await.unwrap_or_else(|_| Err(Refusal::new(RefusalCode::NotReady)))
+    }
+
+    /// The highest counter of this device that was answered, for HELLO_OK.
+    pub async fn highest(&self, device: Device) -> u64 {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.desk.send(Input::Highest(device, reply)).await;
+        answer.await.unwrap_or(0)
+    }
+
+    /// An agent came or went: conversations that wait are given out.
+    pub async fn agent_online(&self, agent: u64, online: bool) {
+        let _ = self.desk.send(Input::AgentOnline(agent, online)).await;
+    }
+
+    /// Takes nothing more, writes what was taken, and ends the desk thread.
+    pub async fn stop(&self, desk: DeskThread) {
+        let _ = self.desk.send(Input::Stop).await;
+        let _ = tokio::task::spawn_blocking(move || desk.thread.join()).await;
+    }
+}
+
+/// Both states from the same records, in one walk over the log.
+fn replay(log: &Log, lens: &Lens) -> Result<(State, HashMap<Device, Counters>), Error> {
+    let mut state = State::default();
+    let mut devices: HashMap<Device, Counters> = HashMap::new();
+    for record in log.scan(lodge_storage::Position(0)) {
+        let record = record?;
+        let (place, kind, time_ms) = (record.place, record.kind, record.time_ms);
+        lens.apply(place, kind, time_ms, record.position.0, record.body());
+        let Some(entry) = entry::read(kind, record.body()) else {
+            state.advance(place, time_ms, 0);
+            continue;
+        };
+        state.apply(place, time_ms, 0, entry);
+        let (Some(origin), Place::Conversation { conversation, lane, seq }) =
+            (entry.origin.as_ref(), place)
+        else {
+            continue;
+        };
+        let device = Device { person: entry.author.get(), id: origin.device };
+        let answer = Answer {
+            conversation: inside(conversation),
+            lane: wire_lane(lane),
+            seq,
+            position: record.position.0,
+            time_ms,
+        };
+        devices.entry(device).or_default().replay(
+            origin.counter.to_native(),
+            origin.settled.to_native(),
+            origin.hash.to_native(),
+            answer,
+        );
+    }
+    Ok((state, devices))
+}
+
+struct Desk {
+    state: State,
+    devices: HashMap<Device, Counters>,
+    online: BTreeSet<u64>,
+    scribe: Scribe<Ticket>,
+    lens: Arc<Lens>,
+    bell: Arc<Bell>,
+    /// Told when the register moved.
+    projection: Arc<Notify>,
+    /// Groups that the scribe has and that have not come back.
+    in_flight: usize,
+}
+
+impl Desk {
+    fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        // A desk that panics has a state that nobody may trust: the process ends and the log decides.
+        let _bomb = AbortOnPanic;
+        let mut stopping = false;
+        while let Some(input) = inputs.blocking_recv() {
+            match input {
+                Input::Submit(submission) if !stopping => self.submit(*submission),
+                Input::Register(draft, reply) if !stopping => self.register(draft, reply),
+                Input::Submit(_) | Input::Register(..) => {}
+                Input::Highest(device, reply) => {
+                    let _ = reply.send(self.devices.get(&device).map_or(0, Counters::highest));
+                }
+                Input::AgentOnline(agent, true) => {
+                    self.online.insert(agent);
+                    self.give_out();
+                }
+                Input::AgentOnline(agent, false) => {
+                    self.online.remove(&agent);
+                }
+                Input::Written(batch) => self.written(batch),
+                Input::Stop => stopping = true,
+            }
+            if stopping && self.in_flight == 0 {
+                break;
+            }
+        }
+        self.scribe.close();
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        let Submission { device, counter, settled, hash, draft } = submission;
+        let outcome = match self.devices.entry(device).or_default().check(counter, settled, hash) {
+            Verdict::InFlight => return, // its answer comes by itself, to the device's newest connection
+            Verdict::Again(answer) => Ok(Accepted {
+                conversation: outside_of(answer.conversation),
+                lane: log_lane(answer.lane),
+                seq: answer.seq,
+                position: answer.position,
+                time_ms: answer.time_ms,
+            }),
+            Verdict::Refused(refusal) => Err(refusal),
+            Verdict::New => match self.accept(device, counter, settled, hash, draft) {
+                Ok(()) => return,
+                Err(refusal) => {
+                    self.devices.entry(device).or_default().refuse(counter, hash, &refusal);
+                    Err(refusal)
+                }
+            },
+        };
+        self.bell.settle(device.person, &device.id, Settled { counter, outcome });
+    }
+
+    fn accept(
+        &mut self,
+        device: Device,
+        counter: u64,
+        settled: u64,
+        hash: u64,
+        draft: Draft,
+    ) -> Result<(), Refusal> {
+        let place = self.reserve()?;
+        let group = desk::admit(&self.state, &self.online, draft)?;
+        self.devices.entry(device).or_default().reserve(counter, hash);
+        let origin = Origin { device: device.id, counter, settled, hash };
+        let answer = group.answer;
+        let reply = Reply::Device { device, counter, answer };
+        self.hand_over(place, group, Some(origin), reply);
+        Ok(())
+    }
+
+    fn register(&mut self, draft: RegisterDraft, reply: oneshot::Sender<Result<u64, Refusal>>) {
+        let admitted = self.reserve().and_then(|place| {
+            desk::admit_register(&self.state, draft).map(|(number, body)| (place, number, body))
+        });
+        let (place, number, body) = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        let entry = Entry { author: Person::System, origin: None, body };
+        let record = entry.record(Place::Register, now_ms());
+        self.take_into_account(&record);
+        let ticket = Ticket {
+            records: vec![record.clone()],
+            reply: Reply::Register(reply, number),
+            audience: Vec::new(),
+        };
+        self.in_flight += 1;
+        place.append(vec![record], ticket);
+        self.give_out();
+    }
+
+    /// Gives waiting conversations to agents who are there, until nobody waits or nobody can.
+    fn give_out(&mut self) {
+        while let Some(group) = desk::assign_waiting(&self.state, &self.online) {
+            let Ok(place) = self.reserve() else { return };
+            self.hand_over(place, group, None, Reply::Nobody);
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        place: Reservation<Ticket>,
+        group: Group,
+        origin: Option<Origin>,
+        reply: Reply,
+    ) {
+        let conversation = group.conversation;
+        let time_ms = now_ms();
+        let mut records = Vec::with_capacity(group.entries.len());
+        for (index, new) in group.entries.into_iter().enumerate() {
+            let head =
+                self.state.conversations.get(&conversation).map_or(0, |it| it.head(new.lane));
+            let place = Place::Conversation { conversation, lane: new.lane, seq: head + 1 };
+            let origin = origin.filter(|_| index == group.answer);
+            let entry = Entry { author: new.author, origin, body: new.body };
+            let record = entry.record(place, time_ms);
+            self.take_into_account(&record);
+            records.push(record);
+        }
+        let audience = self.state.conversations.get(&conversation);
+        let audience = audience.map(|it| it.members().collect()).unwrap_or_default();
+        self.in_flight += 1;
+        place.append(records.clone(), Ticket { records, reply, audience });
+    }
+
+    fn take_into_account(&mut self, record: &NewRecord) {
+        if let Some(entry) = entry::read(record.kind, &record.body) {
+            self.state.apply(record.place, record.time_ms, 0, entry);
+        }
+    }
+
+    /// What was handed over is durable and readable: settle, then ring.
+    fn written(&mut self, batch: Vec<Written<Ticket>>) {
+        self.in_flight = self.in_flight.saturating_sub(batch.len());
+        for Written { ticket, first, .. } in batch {
+            let mut positions = Vec::with_capacity(ticket.records.len());
+            let mut position = first.0;
+            for record in &ticket.records {
+                self.lens.apply(record.place, record.kind, record.time_ms, position, &record.body);
+                positions.push(position);
+                position += record.frame_bytes();
+            }
+            match ticket.reply {
+                Reply::Device { device, counter, answer } => {
+                    let record = ticket.records.get(answer).zip(positions.get(answer));
+                    if let Some((record, position)) = record {
+                        self.settle(device, counter, record, *position);
+                    }
+                }
+                Reply::Register(reply, number) => {
+                    self.projection.notify_one();
+                    drop(reply.send(Ok(number)));
+                }
+                Reply::Nobody => {}
+            }
+            let first = ticket.records.first().map(|record| record.place);
+            if let Some(Place::Conversation { conversation, .. }) = first {
+                self.bell.ring(&ticket.audience, conversation);
+            }
+        }
+    }
+
+    fn settle(&mut self, device: Device, counter: u64, record: &NewRecord, position: u64) {
+        let Place::Conversation { conversation, lane, seq } = record.place else { return };
+        let time_ms = record.time_ms;
+        let answer = Answer {
+            conversation: inside(conversation),
+            lane: wire_lane(lane),
+            seq,
+            position,
+            time_ms,
+        };
+        self.devices.entry(device).or_default().accept(counter, answer);
+        let accepted = Accepted { conversation, lane, seq, position, time_ms };
+        self.bell.settle(device.person, &device.id, Settled { counter, outcome: Ok(accepted) });
+    }
+
+    fn reserve(&self) -> Result<Reservation<Ticket>, Refusal> {
+        self.scribe.reserve().map_err(|why| match why {
+            NoPlace::Busy => Refusal::after(RefusalCode::Busy, 200),
+            NoPlace::Full => Refusal::after(RefusalCode::Full, 1_000),
+            NoPlace::Poisoned | NoPlace::Closed => Refusal::after(RefusalCode::ReadOnly, 1_000),
+        })
+    }
+}
+
+/// Ends the process when its thread unwinds.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+/// The counters keep an answer's conversation as 16 bytes; inside, these are its number.
+fn inside(conversation: u64) -> [u8; 16] {
+    u128::from(conversation).to_le_bytes()
+}
+
+fn outside_of(id: [u8; 16]) -> u64 {
+    u128::from_le_bytes(id) as u64
+}
+
+pub fn wire_lane(lane: Lane) -> lodge_proto::frame::Lane {
+    match lane {
+        Lane::Public => lodge_proto::frame::Lane::Public,
+        Lane::Staff => lodge_proto::frame::Lane::Staff,
+    }
+}
+
+pub fn log_lane(lane: lodge_proto::frame::Lane) -> Lane {
+    match lane {
+        lodge_proto::frame::Lane::Public => Lane::Public,
+        lodge_proto::frame::Lane::Staff => Lane::Staff,
+    }
+}
+
+/// Shown to people and kept in records; order and dedup never depend on it.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use lodge_storage::disk::RealDisk;
+    use lodge_storage::{Options, Store};
+
+    use super::*;
+    use crate::bell::Ear;
+    use crate::desk::register::{Role, SiteSettings};
+    use crate::desk::{Asked, By};
+    use crate::follow::Public;
+
+    const DEVICE: [u8; 16] = [7; 16];
+    const VISITOR: Person = Person::Visitor(42);
+
+    struct House {
+        store: Store,
+        commit: Commit,
+        desk: Option<DeskThread>,
+        lens: Arc<Lens>,
+        bell: Arc<Bell>,
+        ear: Arc<Ear>,
+    }
+
+    impl House {
+        fn open(dir: &Path) -> House {
+            let small = Options {
+                segment_bytes: 1 << 20,
+                first_segment_bytes: 1 << 20,
+                ..Options::default()
+            };
+            let store = Store::open(Arc::new(RealDisk), dir, &small, &mut |_| {}).unwrap();
+            let (lens, bell) = (Arc::new(Lens::default()), Arc::new(Bell::default()));
+            let (ear, _) = bell.register(VISITOR, DEVICE, 1).unwrap();
+            let (commit, desk) = Commit::start(
+                &store.log,
+                Arc::clone(&lens),
+                Arc::clone(&bell),
+                Arc::default(),
+                |error| panic!("{error}"),
+            )
+            .unwrap();
+            House { store, commit, desk: Some(desk), lens, bell, ear }
+        }
+
+        async fn open_with_site(dir: &Path) -> House {
+            let house = House::open(dir);
+            let (app, name) = ("shop".to_owned(), "Shop".to_owned());
+            let settings = SiteSettings::default();
+            let site = RegisterDraft::SiteCreated { app, name, settings };
+            assert_eq!(house.commit.register(site).await, Ok(1));
+            let (login, name) = ("ann".to_owned(), "Ann".to_owned());
+            let agent = RegisterDraft::AgentCreated { login, name, role: Role::Agent };
+            assert_eq!(house.commit.register(agent).await, Ok(1));
+            house
+        }
+
+        async fn say(&self, counter: u64, settled: u64, text: &str) {
+            let by = By::Visitor {
+                person: 42,
+                site: 1,
+                name: String::new(),
+                vouched: false,
+                page: String::new(),
+            };
+            let draft = Draft {
+                by,
+                conversation: None,
+                lane: Lane::Public,
+                asked: Asked::Text(text.into()),
+            };
+            let device = Device { person: VISITOR, id: DEVICE };
+            let hash = text.len() as u64;
+            self.commit.submit(Submission { device, counter, settled, hash, draft }).await;
+        }
+
+        async fn answer(&self) -> Settled {
+            loop {
+                self.ear.listen().await;
+                if let Some(settled) = self.ear.take().settled.pop() {
+                    return settled;
+                }
+            }
+        }
+
+        async fn close(mut self) {
+            if let Some(desk) = self.desk.take() {
+                self.commit.stop(desk).await;
+            }
+        }
+
+        fn texts(&self) -> Vec<String> {
+            let follow = Public::new(self.store.log.clone());
+            let records = follow.page(1, 0, 100).unwrap();
+            let text =
+                |record: &lodge_storage::Record| match &entry::read(record.kind, record.body())
+                    .unwrap()
+                    .body
+                {
+                    entry::ArchivedBody::Text(text) => Some(text.as_str().to_owned()),
+                    _ => None,
+                };
+            records.iter().filter_map(text).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_draft_is_durable_readable_and_settled_and_its_retry_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::open_with_site(dir.path()).await;
+        house.say(1, 1, "hello").await;
+        let first = house.answer().await;
+        let accepted = first.outcome.clone().unwrap();
+        assert_eq!((accepted.conversation, accepted.seq), (1, 2), "OPENED is 1");
+        house.say(1, 1, "hello").await;
+        assert_eq!(house.answer().await, first, "the first answer again");
+        house.say(1, 1, "something else").await;
+        let cloned = house.answer().await.outcome.unwrap_err();
+        assert_eq!(cloned.code, RefusalCode::DeviceCloned);
+        assert_eq!(house.texts(), ["hello"]);
+        house.close().await;
+
+        // After a restart the log alone answers the same.
+        let house = House::open(dir.path());
+        house.say(1, 1, "hello").await;
+        assert_eq!(house.answer().await, first);
+        house.say(2, 2, "and on").await;
+        assert_eq!(house.answer().await.outcome.unwrap().seq, 3);
+        assert_eq!(house.texts(), ["hello", "and on"]);
+        house.close().await;
+    }
+
+    #[tokio::test]
+    async fn refusals_leave_no_trace_in_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::open_with_site(dir.path()).await;
+        let before = house.store.log.watermark();
+        house.say(1, 1, "   ").await;
+        let refused = house.answer().await.outcome.unwrap_err();
+        assert_eq!(refused.code, RefusalCode::TextEmpty);
+        house.say(3, 1, "too early").await;
+        let gap = house.answer().await.outcome.unwrap_err();
+        assert_eq!(gap.code, RefusalCode::CounterGap);
+        assert_eq!(house.lens.conversation_count(), 0);
+        assert!(house.store.log.scan(before).next().is_none());
+        house.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_agent_who_comes_online_gets_who_waits_and_hears_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::open_with_site(dir.path()).await;
+        house.say(1, 1, "anybody there?").await;
+        house.answer().await.outcome.unwrap();
+        assert_eq!(house.lens.conversation(1).unwrap().assignee, None);
+        let (agent, _) = house.bell.register(Person::Agent(1), [9; 16], 1).unwrap();
+        house.commit.agent_online(1, true).await;
+        agent.listen().await;
+        assert!(agent.take().conversations.contains(&1));
+        assert_eq!(house.lens.conversation(1).unwrap().assignee, Some(1));
+        house.close().await;
+    }
+}

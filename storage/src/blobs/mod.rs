@@ -1,0 +1,170 @@
+//! `blobs/`: images and files, streamed into extents of preallocated segments and read back from
+//! where they lie.
+//!
+//! An upload says its length, gets an extent, and writes into it beside all others; nothing is
+//! copied or moved afterwards. Finishing writes the extent's header and hands it to the one blob
+//! thread, which syncs everything that finished meanwhile with one `fdatasync` and then answers.
+//! Invariants:
+//!
+//! - A `BlobRef` exists only for bytes that are durable. Whoever logs one does so afterwards.
+//! - An extent whose header was written is never written or given away again.
+//! - A failed write or sync retires its segment: nothing more is promised in it, and what was
+//!   promised before stays readable. The log is not touched by it.
+//! - A segment that a process left open is cut behind its last byte that is not zero and closed by
+//!   the next one. None is appended to by a later process.
+
+mod extent;
+mod segment;
+mod sync;
+mod upload;
+mod verify;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use ring::hmac;
+
+use crate::Error;
+use crate::disk::{self, Disk, Open};
+
+use extent::{ADDRESS_BYTES, EXTENT_HEADER_BYTES};
+use upload::Room;
+pub use upload::{BlobWriter, UPLOADS_MAX};
+pub use verify::Checked;
+
+/// The largest file that can be kept.
+pub const BLOB_BYTES_MAX: u64 = 25 << 20;
+pub const BLOB_KEY_BYTES: usize = 32;
+pub const BLOB_REF_BYTES: usize = 4 + 8 + 8 + ADDRESS_BYTES;
+
+const FOLDER: &str = "blobs";
+
+/// Where a blob lies and what it is: `address` is HMAC-SHA256, under a key of the installation, of
+/// the SHA-256 of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BlobRef {
+    pub segment: u32,
+    pub offset: u64,
+    pub len: u64,
+    pub address: [u8; ADDRESS_BYTES],
+}
+
+impl BlobRef {
+    /// segment u32 | offset u64 | len u64 | address, little-endian
+    pub fn to_bytes(&self) -> [u8; BLOB_REF_BYTES] {
+        let mut bytes = [0; BLOB_REF_BYTES];
+        bytes[..4].copy_from_slice(&self.segment.to_le_bytes());
+        bytes[4..12].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.len.to_le_bytes());
+        bytes[20..].copy_from_slice(&self.address);
+        bytes
+    }
+
+    pub fn from_bytes(bytes: &[u8; BLOB_REF_BYTES]) -> BlobRef {
+        BlobRef {
+            segment: u32::from_le_bytes(extent::field(bytes, 0)),
+            offset: u64::from_le_bytes(extent::field(bytes, 4)),
+            len: u64::from_le_bytes(extent::field(bytes, 12)),
+            address: extent::field(bytes, 20),
+        }
+    }
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Blobs {
+    room: Arc<Room>,
+}
+
+impl Blobs {
+    /// Opens `blobs/` under `dir` and closes what the last process left open. A segment that cannot
+    /// be read is left as it is: uploads go into a new one anyway, and `verify` says what is wrong.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        key: &[u8; BLOB_KEY_BYTES],
+    ) -> Result<Blobs, Error> {
+        let folder = dir.join(FOLDER);
+        disk.create_dir(&folder)
+            .and_then(|()| disk.sync_dir(dir))
+            .map_err(|e| Error::io("create", &folder, e))?;
+        let mut next = 0;
+        for number in segment::list(disk.as_ref(), &folder)? {
+            // One failing file must not keep the whole desk closed.
+            let _ = segment::close_left_open(disk.as_ref(), &folder, number);
+            next = next.max(number.saturating_add(1));
+        }
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        Ok(Blobs { room: Room::open(disk, folder, key, next)? })
+    }
+
+    /// Claims room for exactly `len` bytes. Touches the disk: not for an async worker.
+    pub fn begin(&self, len: u64) -> Result<BlobWriter, Error> {
+        BlobWriter::begin(&self.room, len)
+    }
+
+    /// Reads from byte `offset` of the blob on into `buf`; less than all of `buf` only at the end
+    /// of the blob. Touches the disk: not for an async worker.
+    pub fn read(&self, blob: &BlobRef, offset: u64, buf: &mut [u8]) -> Result<usize, Error> {
+        let left = usize::try_from(blob.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let wanted = buf.len().min(left);
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let damaged = |what| Error::Corrupt { segment: blob.segment, offset: blob.offset, what };
+        let from = blob
+            .offset
+            .checked_add(EXTENT_HEADER_BYTES as u64)
+            .and_then(|content| content.checked_add(offset))
+            .ok_or_else(|| damaged("no blob can lie there"))?;
+        let path = segment::path(self.room.folder(), blob.segment);
+        let read = self
+            .room
+            .disk()
+            .open(&path, Open::Read)
+            .and_then(|file| disk::read_exact_at(file.as_ref(), &mut buf[..wanted], from));
+        match read {
+            Ok(()) => Ok(wanted),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(damaged("the blob segment is missing"))
+            }
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(damaged("the blob segment ends too early"))
+            }
+            Err(e) => Err(Error::io("read", &path, e)),
+        }
+    }
+
+    /// Reads everything and tells `each` of every blob that is whole and of everything that is not.
+    pub fn verify(&self, each: &mut dyn FnMut(Checked)) -> Result<(), Error> {
+        verify::folder(self.room.disk(), self.room.folder(), Some(self.room.key()), each)
+    }
+
+    /// Answers the uploads that have finished, refuses all others from now on, and closes the
+    /// segment. Clones may live on and read.
+    pub fn close(&self) {
+        self.room.close();
+    }
+}
+
+impl fmt::Debug for Blobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Blobs").field("folder", &self.room.folder()).finish_non_exhaustive()
+    }
+}
+
+/// Verifies the blobs of a store that need not be open. Without the key, the checksums alone speak.
+pub(crate) fn verify(
+    disk: &dyn Disk,
+    dir: &Path,
+    key: Option<&[u8; BLOB_KEY_BYTES]>,
+    each: &mut dyn FnMut(Checked),
+) -> Result<(), Error> {
+    let key = key.map(|key| hmac::Key::new(hmac::HMAC_SHA256, key));
+    verify::folder(disk, &dir.join(FOLDER), key.as_ref(), each)
+}
+
+#[cfg(test)]
+mod tests;
