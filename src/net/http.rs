@@ -179,7 +179,7 @@ async fn respond(line: Arc<Line>, mut request: Request<Incoming>) -> Reply {
         Err(Bad { status, refusal }) => {
             let mut reply = line.refuse(status.as_u16(), &refusal, None);
             // What follows on this connection may not begin where we think that it does.
-            if status == StatusCode::LENGTH_REQUIRED {
+            if request.version() < hyper::Version::HTTP_2 {
                 reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             reply

@@ -24,3 +24,6 @@ pub mod upload;
 // WebSocket.
 pub mod guard;
 pub mod websocket;
+
+#[cfg(test)]
+mod tests;
