@@ -1,6 +1,7 @@
 //! Lodge, the private front desk.
 #![allow(unreachable_pub, reason = "in a binary `pub` marks the face of a room")]
 #![allow(dead_code)]
+mod access;
 mod bell;
 mod commit;
 mod config;
