@@ -1,6 +1,7 @@
 //! Lodge, the private front desk.
 #![allow(unreachable_pub, reason = "in a binary `pub` marks the face of a room")]
 #![allow(dead_code)]
+mod access;
 mod bell;
 mod commit;
 mod config;
@@ -12,4 +13,6 @@ mod limits;
 mod net;
 mod signal;
 mod telemetry;
+#[cfg(test)]
+mod tidy;
 fn main() {}

@@ -75,6 +75,9 @@ impl Log {
     }
 
     /// Up to `limit` records with a Seq below `before` (0: from the newest), ascending.
+    ///
+    /// Seq has no holes, so neither has a page: where damage swallowed records, a page ends, and
+    /// one that would begin there is an error.
     pub fn page(
         &self,
         conversation: u64,
@@ -83,37 +86,49 @@ impl Log {
         limit: usize,
     ) -> Result<Vec<Record>, Error> {
         let key = (conversation, lane);
-        let before = if before == 0 { u64::MAX } else { before };
-        let segments = self.shared.segments();
-        let mut parts = Vec::new();
-        let mut left = limit;
-        for segment in segments.iter().rev() {
-            if left == 0 {
+        let mut newest_first = Vec::new();
+        let mut offsets = Vec::new();
+        // The Seq that has to come next, going down; known once the newest one is.
+        let mut wanted = None;
+        for segment in self.shared.segments().iter().rev() {
+            let left = limit - newest_first.len();
+            if left == 0 || wanted == Some(0) {
                 break;
             }
-            let mut offsets = Vec::new();
-            let first = in_run(segment, key, |run| {
+            offsets.clear();
+            let span = in_run(segment, key, |run| {
                 let span = run.span();
-                let upto = before.min(span.last_seq().saturating_add(1));
-                let from = span.first_seq.max(upto.saturating_sub(left as u64));
-                let count = usize::try_from(upto.saturating_sub(from)).unwrap_or(usize::MAX);
-                run.offsets(from, count.min(left), &mut offsets);
-                span.first_seq
+                let newest = if before == 0 { u64::MAX } else { before - 1 };
+                let from = wanted.unwrap_or(newest).min(span.last_seq());
+                let first = from.saturating_sub(left as u64 - 1).max(span.first_seq);
+                let count = usize::try_from((from + 1).saturating_sub(first)).unwrap_or(left);
+                run.offsets(first, count.min(left), &mut offsets);
+                wanted.get_or_insert(from);
+                span
             });
-            left -= offsets.len();
-            parts.push((segment, offsets));
-            if first == Some(1) {
-                break;
+            if span.is_none() {
+                continue;
+            }
+            for (seq, offset) in offsets.iter().rev() {
+                let follows = wanted == Some(*seq);
+                match segment.record_of(key, *seq, *offset) {
+                    Ok(record) if follows => newest_first.push(record),
+                    _ if !newest_first.is_empty() => {
+                        newest_first.reverse();
+                        return Ok(newest_first);
+                    }
+                    Ok(_) => return Err(segment.corrupt(0, RECORDS_LOST)),
+                    Err(error) => return Err(error),
+                }
+                wanted = Some(seq - 1);
             }
         }
-        let mut records = Vec::with_capacity(limit - left);
-        for (segment, offsets) in parts.iter().rev() {
-            read_all(segment, key, offsets, &mut records)?;
-        }
-        Ok(records)
+        newest_first.reverse();
+        Ok(newest_first)
     }
 
-    /// Up to `limit` records with a Seq of at least `from_seq`, ascending.
+    /// Up to `limit` records with a Seq of at least `from_seq`, ascending. Ends before damage, as
+    /// a page does.
     pub fn range(
         &self,
         conversation: u64,
@@ -122,6 +137,7 @@ impl Log {
         limit: usize,
     ) -> Result<Vec<Record>, Error> {
         let key = (conversation, lane);
+        let from_seq = from_seq.max(1);
         let segments = self.shared.segments();
         // From the newest backwards to the segment where the asked Seq lies, then forwards.
         let mut start = segments.len();
@@ -135,10 +151,11 @@ impl Log {
                 break;
             }
         }
-        forwards(&segments[start..], key, limit, |_, _| Some(from_seq))
+        forwards(&segments[start..], key, limit, Some(from_seq), |_, _| Some(from_seq))
     }
 
-    /// Up to `limit` records of a lane at or behind `cursor`, ascending.
+    /// Up to `limit` records of a lane at or behind `cursor`, ascending. Ends before damage, as a
+    /// page does.
     pub fn since(
         &self,
         conversation: u64,
@@ -148,16 +165,17 @@ impl Log {
     ) -> Result<Vec<Record>, Error> {
         let segments = self.shared.segments();
         let start = segments.partition_point(|segment| segment.end() <= cursor);
-        forwards(&segments[start..], (conversation, lane), limit, |segment, run| {
+        forwards(&segments[start..], (conversation, lane), limit, None, |segment, run| {
             run.seq_from(cursor.0.saturating_sub(segment.header.base))
         })
     }
 
-    /// One record.
+    /// One record; `None` when the lane has no such Seq.
     pub fn at(&self, conversation: u64, lane: Lane, seq: u64) -> Result<Option<Record>, Error> {
-        let found = self.range(conversation, lane, seq, 1)?.pop();
-        let asked = crate::record::Place::Conversation { conversation, lane, seq };
-        Ok(found.filter(|record| record.place == asked))
+        if seq == 0 {
+            return Ok(None);
+        }
+        Ok(self.range(conversation, lane, seq, 1)?.pop())
     }
 
     /// Every record at or behind `from`, in Position order, up to the watermark of this call.
@@ -177,7 +195,7 @@ impl Log {
         if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }
-        let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.shared.take_writer();
         let writer = writer.ok_or_else(|| Error::refused("the log has its scribe already"))?;
         scribe::start(self.shared.clone(), writer, written, poisoned)
     }
@@ -245,6 +263,11 @@ impl Shared {
         self.watermark.store(to.0, Ordering::Release);
     }
 
+    /// The pen, for whoever writes from now on.
+    pub(crate) fn take_writer(&self) -> Option<Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     pub(crate) fn set_no_room(&self, reason: Option<Error>) {
         *self.no_room.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
@@ -262,17 +285,21 @@ fn in_run<R>(segment: &Segment, key: Key, read: impl FnOnce(&Run<'_>) -> R) -> O
     segment.with_index(|index: &Index| index.run(key, readable).map(|run| read(&run)))
 }
 
-/// Up to `limit` records of `key` over `segments`, from the Seq that `from` names in each.
+const RECORDS_LOST: &str = "records of this conversation were lost before this segment";
+
+/// Up to `limit` records of `key` over `segments`, from the Seq that `from` names in each. `wanted`
+/// is the Seq that has to come first, where that is known.
 fn forwards(
     segments: &[Arc<Segment>],
     key: Key,
     limit: usize,
+    mut wanted: Option<u64>,
     from: impl Fn(&Segment, &Run<'_>) -> Option<u64>,
 ) -> Result<Vec<Record>, Error> {
     let mut records = Vec::new();
     let mut offsets = Vec::new();
     for segment in segments {
-        let left = limit.saturating_sub(records.len());
+        let left = limit - records.len();
         if left == 0 {
             break;
         }
@@ -282,19 +309,16 @@ fn forwards(
                 run.offsets(seq, left, &mut offsets);
             }
         });
-        read_all(segment, key, &offsets, &mut records)?;
+        for (seq, offset) in &offsets {
+            let follows = wanted.is_none_or(|wanted| wanted == *seq);
+            match segment.record_of(key, *seq, *offset) {
+                Ok(record) if follows => records.push(record),
+                _ if !records.is_empty() => return Ok(records),
+                Ok(_) => return Err(segment.corrupt(0, RECORDS_LOST)),
+                Err(error) => return Err(error),
+            }
+            wanted = Some(seq + 1);
+        }
     }
     Ok(records)
-}
-
-fn read_all(
-    segment: &Segment,
-    key: Key,
-    offsets: &[(u64, u32)],
-    records: &mut Vec<Record>,
-) -> Result<(), Error> {
-    for (seq, offset) in offsets {
-        records.push(segment.record_of(key, *seq, *offset)?);
-    }
-    Ok(())
 }

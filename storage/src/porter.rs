@@ -5,13 +5,14 @@
 //! spares than `Sizes` allows; nothing here ever touches the active segment.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::disk::{self, Open};
 use crate::index::{self, FiledIndex, Index};
 use crate::log::Shared;
+use crate::store::Sizes;
 use crate::writer::Closed;
 
 /// How long to wait after a failure, most likely a full disk.
@@ -21,8 +22,10 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Porter {
     work: Mutex<Work>,
     changed: Condvar,
-    /// A spare was wanted and could not be made.
-    short: AtomicBool,
+    /// The last spare that was wanted could not be made.
+    failed: AtomicBool,
+    /// Spares that are there.
+    ready: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +36,16 @@ struct Work {
     /// Bounded by the disk: no segment is closed before the next one was made.
     closed: Vec<Closed>,
     stop: bool,
+}
+
+impl Work {
+    fn waits(&self, sizes: &Sizes) -> bool {
+        !self.closed.is_empty() || self.wants_spare(sizes)
+    }
+
+    fn wants_spare(&self, sizes: &Sizes) -> bool {
+        self.spares_wanted && !self.stop && self.spares.len() < sizes.spares_max
+    }
 }
 
 /// A file of zeros that waits to become a segment.
@@ -56,7 +69,12 @@ impl Porter {
         let numbers = spares.iter().filter_map(|spare| spare_number(&spare.name));
         let next_spare = numbers.max().map_or(0, |number| number.wrapping_add(1));
         let work = Work { spares, next_spare, ..Work::default() };
-        Porter { work: Mutex::new(work), changed: Condvar::new(), short: AtomicBool::new(false) }
+        Porter {
+            ready: AtomicUsize::new(work.spares.len()),
+            work: Mutex::new(work),
+            changed: Condvar::new(),
+            failed: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn keep_spares(&self) {
@@ -66,7 +84,7 @@ impl Porter {
 
     /// Whether the log lives from what is left in its active segment.
     pub(crate) fn is_short(&self) -> bool {
-        self.short.load(Ordering::Relaxed)
+        self.failed.load(Ordering::Relaxed) && self.ready.load(Ordering::Relaxed) == 0
     }
 
     /// The name of a spare of at least `len` bytes, which from now on belongs to the caller.
@@ -74,6 +92,7 @@ impl Porter {
         let mut work = self.work();
         let fitting = work.spares.iter().position(|spare| spare.len >= len)?;
         let spare = work.spares.swap_remove(fitting);
+        self.ready.store(work.spares.len(), Ordering::Relaxed);
         drop(work);
         self.changed.notify_all();
         Some(spare.name)
@@ -91,32 +110,33 @@ impl Porter {
 
     /// The porter's thread. What is closed is still filed after `stop`, unless that fails.
     pub(crate) fn run(&self, log: &Shared) {
+        let sizes = &log.ground.sizes;
         loop {
-            let mut work = self.work();
-            let spare_wanted = loop {
-                let spares_full = work.spares.len() >= log.ground.sizes.spares_max;
-                let spare_wanted = work.spares_wanted && !spares_full && !work.stop;
-                if !work.closed.is_empty() || spare_wanted {
-                    break spare_wanted;
-                }
-                if work.stop {
+            let idle = |work: &mut Work| !work.stop && !work.waits(sizes);
+            let waited = self.changed.wait_while(self.work(), idle);
+            if !waited.unwrap_or_else(PoisonError::into_inner).waits(sizes) {
+                return;
+            }
+            if !self.turn(log) {
+                let waited = self.changed.wait_timeout_while(self.work(), RETRY, |work| !work.stop);
+                if waited.unwrap_or_else(PoisonError::into_inner).0.stop {
                     return;
                 }
-                work = self.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
-            };
-            let closed = std::mem::take(&mut work.closed);
-            drop(work);
-            let unfiled = self.file(log, closed);
-            let spare_made = !spare_wanted || self.make_spare(log);
-            if !unfiled.is_empty() || !spare_made {
-                let mut work = self.work();
-                if work.stop {
-                    return;
-                }
-                work.closed.extend(unfiled);
-                drop(self.changed.wait_timeout_while(work, RETRY, |work| !work.stop));
             }
         }
+    }
+
+    /// Does what there is to do once. Answers whether all of it went well.
+    pub(crate) fn turn(&self, log: &Shared) -> bool {
+        let mut work = self.work();
+        let spare_wanted = work.wants_spare(&log.ground.sizes);
+        let closed = std::mem::take(&mut work.closed);
+        drop(work);
+        let unfiled = self.file(log, closed);
+        let filed = unfiled.is_empty();
+        self.work().closed.extend(unfiled);
+        let spared = !spare_wanted || self.make_spare(log);
+        filed && spared
     }
 
     /// Files what was closed; answers what could not be. Until then its index stays in memory.
@@ -133,10 +153,12 @@ impl Porter {
         };
         let len = log.ground.sizes.segment_bytes;
         let made = fill_spare(log, &name, len).is_ok();
-        self.short.store(!made, Ordering::Relaxed);
         if made {
-            self.work().spares.push(Spare { name, len });
+            let mut work = self.work();
+            work.spares.push(Spare { name, len });
+            self.ready.store(work.spares.len(), Ordering::Relaxed);
         }
+        self.failed.store(!made, Ordering::Relaxed);
         made
     }
 

@@ -1,8 +1,9 @@
 //! Opening a log: what is there, what of it can be believed, and where writing goes on.
 //!
 //! What it decides, in this order:
-//! 1. Sync first, then read: after a kill, the tail may stand only in memory, and what is shown
-//!    once must not be gone after the next power cut.
+//! 1. Sync first, then let go of the cache, then read: after a kill, the tail may stand only in
+//!    memory, and after a failed sync the cache shows bytes that never reached the disk. What is
+//!    shown once must not be gone after the next power cut.
 //! 2. The end of every segment but the last is stated by the header behind it. Anything that does
 //!    not agree with it was durable once: damage.
 //! 3. The last segment ends behind its last whole batch. Something whole behind a bad batch proves
@@ -31,6 +32,7 @@ pub(crate) fn recover(
     refusal: Option<Error>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Found, Error> {
+    sync_dir(ground)?;
     let listed = Listed::read(ground)?;
     let mut opening = Opening { ground, segments: Vec::new(), refusal };
     if let Some((number, what)) = listed.missing {
@@ -127,7 +129,11 @@ impl Listed {
         let mut unlink = |name: &str| {
             unlinked = true;
             let path = ground.dir.join(name);
-            ground.disk.unlink(&path).map_err(|e| Error::io("unlink", &path, e))
+            match ground.disk.unlink(&path) {
+                // Making the same thing again, a moment ago, took it away.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                unlinked => unlinked.map_err(|e| Error::io("unlink", &path, e)),
+            }
         };
         for name in &self.unfinished {
             unlink(name)?;
@@ -237,7 +243,7 @@ impl Opening<'_> {
         let file = open(self.ground, &seen.path, how)?;
         if how == Open::Write {
             file.sync().map_err(|e| Error::io("sync", &seen.path, e))?;
-            sync_dir(self.ground)?;
+            file.drop_cache().map_err(|e| Error::io("read afresh", &seen.path, e))?;
         }
         let bytes = read_segment(&*file, &seen.path)?;
         let size = bytes.len() as u64;

@@ -2,7 +2,7 @@
 //! and root; what the machine forbids is skipped by name and counted.
 
 use crate::{
-    browsers, deb, fuzz, generate,
+    browsers, deb, fuzz,
     house::House,
     load, machine, proxy,
     run::{self, Done},
@@ -28,8 +28,7 @@ type Step = (&'static str, fn(&House) -> Found);
 
 /// In the order of what fails soonest.
 const QUICK: [Step; 3] = [("format", format), ("lints", lints), ("unit tests", unit_tests)];
-const FULL: [Step; 11] = [
-    ("generated files", generate::fresh),
+const FULL: [Step; 10] = [
     ("web bundle", web::fresh),
     ("web tests", web_tests),
     ("dependencies", dependencies),
@@ -65,6 +64,7 @@ fn lints(house: &House) -> Found {
         "clippy",
         "--workspace",
         "--all-targets",
+        "--all-features",
         "--locked",
         "--quiet",
         "--",
@@ -74,7 +74,7 @@ fn lints(house: &House) -> Found {
     Found::of(run::must(&mut cargo).map(drop))
 }
 
-/// House rules, goldens, vectors and seeds are unit tests too.
+/// House rules, goldens, vectors, seeds and the freshness of generated files are unit tests too.
 fn unit_tests(house: &House) -> Found {
     match run::watch(
         house

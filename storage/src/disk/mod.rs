@@ -53,6 +53,9 @@ pub trait File: Send + Sync + fmt::Debug {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Waits until content and length are on the disk (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
+    /// Lets go of what is cached and clean, so that the next read shows what the disk really holds.
+    /// After a failed sync the cache may show bytes that never arrived.
+    fn drop_cache(&self) -> io::Result<()>;
     /// Claims the blocks of a file of `len` bytes, so that a full disk is met here.
     fn reserve(&self, len: u64) -> io::Result<()>;
     fn set_len(&self, len: u64) -> io::Result<()>;

@@ -99,6 +99,10 @@ impl File for RealFile {
         self.0.sync_data()
     }
 
+    fn drop_cache(&self) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed)?)
+    }
+
     fn reserve(&self, len: u64) -> io::Result<()> {
         match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, len) {
             // A file system that cannot promise blocks still gets a file of the right length.

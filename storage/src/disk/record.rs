@@ -134,6 +134,10 @@ impl File for RecordingFile {
         self.inner.sync()
     }
 
+    fn drop_cache(&self) -> io::Result<()> {
+        self.inner.drop_cache()
+    }
+
     fn reserve(&self, len: u64) -> io::Result<()> {
         note(&self.calls, Verb::Reserve, &self.name);
         self.inner.reserve(len)

@@ -452,12 +452,14 @@ impl Disk for SimDisk {
         let mut world = self.world();
         world.call()?;
         let dir = world.dirs.get_mut(path).ok_or(io::ErrorKind::NotFound)?;
-        let before: Vec<Entry> = dir.durable.values().copied().collect();
+        let gone = |(name, entry): (&String, &Entry)| match entry {
+            Entry::File(inode) if dir.now.get(name) != Some(entry) => Some(*inode),
+            _ => None,
+        };
+        let gone: Vec<u64> = dir.durable.iter().filter_map(gone).collect();
         dir.sync();
-        for entry in before {
-            if let Entry::File(inode) = entry {
-                world.drop_inode(inode);
-            }
+        for inode in gone {
+            world.drop_inode(inode);
         }
         Ok(())
     }
@@ -598,6 +600,20 @@ impl File for SimFile {
                 Err(e)
             }
         }
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        let mut world = self.call()?;
+        let inode = inode_of(&mut world, self.inode)?;
+        let dirty = std::mem::take(&mut inode.pending);
+        let cached = inode.now.clone();
+        inode.now.clone_from(&inode.durable);
+        inode.now.resize(cached.len(), 0);
+        for (range, to) in dirty {
+            inode.now[range.clone()].copy_from_slice(&cached[range.clone()]);
+            inode.pending.push((range, to));
+        }
+        Ok(())
     }
 
     fn reserve(&self, len: u64) -> io::Result<()> {
