@@ -95,10 +95,11 @@ fn repository() -> Vec<File> {
 
 // -- rules on one file
 
-/// A Rust file opens by saying what it is.
+/// A Rust file opens by saying what it is. One called tests has said it.
 fn opening(file: &File, findings: &mut Vec<String>) {
     let generated = file.text.lines().next().is_some_and(|line| line.contains("generated"));
-    if file.rust() && !file.text.starts_with("//!") && !generated {
+    let named = file.path.ends_with("/tests.rs");
+    if file.rust() && !named && !file.text.starts_with("//!") && !generated {
         findings.push(file.finding(0, "begins without `//!`: say what this file is"));
     }
 }
@@ -242,9 +243,23 @@ fn no_registry(file: &File, findings: &mut Vec<String>) {
     }
 }
 
+/// Files whose limits have not moved yet. This list only gets shorter.
+const STILL_BESIDE: [&str; 7] = [
+    "src/console/exchange.rs",
+    "src/lens/projection.rs",
+    "src/net/guard.rs",
+    "src/net/listener.rs",
+    "src/net/peer.rs",
+    "src/net/tls.rs",
+    "src/net/websocket.rs",
+];
+
 /// Rooms that have a `limits.rs` keep every limit in it.
 fn limits_in_one_place(file: &File, findings: &mut Vec<String>) {
-    if !file.below(&["src/", "proto/src/"]) || file.path.ends_with("/limits.rs") {
+    if !file.below(&["src/", "proto/src/"])
+        || file.path.ends_with("/limits.rs")
+        || STILL_BESIDE.contains(&file.path.as_str())
+    {
         return;
     }
     for (number, line) in file.code.lines().enumerate() {

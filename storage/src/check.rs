@@ -89,31 +89,23 @@ pub fn check(
     let mut report = checking.report;
     let conversations = checking.next_seqs.keys().map(|(conversation, _)| conversation);
     report.conversations = conversations.collect::<std::collections::HashSet<_>>().len() as u64;
-    check_blobs(disk, dir, &mut report)?;
+    check_beside_the_log(disk, dir, &mut report)?;
     Ok(report)
 }
 
-/// With the key where SECRETS can be read; a damaged SECRETS is a finding of its own.
-fn check_blobs(disk: &dyn Disk, dir: &Path, report: &mut Report) -> Result<(), Error> {
-    let key = match secrets::read(disk, dir) {
-        Ok(mut secrets) => secrets.remove(store::BLOB_KEY_NAME).and_then(|key| key.try_into().ok()),
-        Err(error) => {
-            let what = error.to_string();
-            report.findings.push(Finding { file: "SECRETS".into(), offset: 0, what });
-            None
-        }
-    };
+fn check_beside_the_log(disk: &dyn Disk, dir: &Path, report: &mut Report) -> Result<(), Error> {
+    let secrets = secrets::read(disk, dir);
+    let key = secrets.and_then(|secrets| store::kept_blob_key(|name| secrets.get(name).cloned()));
+    let key = key.unwrap_or_else(|error| {
+        let (file, what) = ("SECRETS".to_owned(), error.to_string());
+        report.findings.push(Finding { file, offset: 0, what });
+        None
+    });
     blobs::verify(disk, dir, key.as_ref(), &mut |checked| match checked {
-        Checked::Segment(_) => {}
         Checked::Blob(_) => report.blobs += 1,
-        Checked::Damage(error) => {
-            let (file, offset) = match &error {
-                Error::Corrupt { segment, offset, .. } => {
-                    (format!("blobs/{segment:08x}.blob"), *offset)
-                }
-                _ => ("blobs".to_owned(), 0),
-            };
-            report.findings.push(Finding { file, offset, what: error.to_string() });
+        Checked::Damage { segment, offset, what } => {
+            let file = blobs::file_name(segment);
+            report.findings.push(Finding { file, offset, what });
         }
     })
 }

@@ -33,8 +33,7 @@ mod secrets;
 
 pub use batch::GROUP_BYTES_MAX;
 pub use blobs::{
-    BLOB_BYTES_MAX, BLOB_KEY_BYTES, BLOB_REF_BYTES, BlobRef, BlobWriter, Blobs, Checked,
-    UPLOADS_MAX,
+    BLOB_BYTES_MAX, BLOB_KEY_BYTES, BLOB_REF_BYTES, BlobRef, BlobWriter, Blobs, UPLOADS_MAX,
 };
 pub use check::{Finding, Report, check};
 pub use error::Error;

@@ -5,7 +5,7 @@
 //! spares than `Sizes` allows; nothing here ever touches the active segment.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +22,10 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Porter {
     work: Mutex<Work>,
     changed: Condvar,
-    /// A spare was wanted and could not be made.
-    short: AtomicBool,
+    /// The last spare that was wanted could not be made.
+    failed: AtomicBool,
+    /// Spares that are there.
+    ready: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +69,12 @@ impl Porter {
         let numbers = spares.iter().filter_map(|spare| spare_number(&spare.name));
         let next_spare = numbers.max().map_or(0, |number| number.wrapping_add(1));
         let work = Work { spares, next_spare, ..Work::default() };
-        Porter { work: Mutex::new(work), changed: Condvar::new(), short: AtomicBool::new(false) }
+        Porter {
+            ready: AtomicUsize::new(work.spares.len()),
+            work: Mutex::new(work),
+            changed: Condvar::new(),
+            failed: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn keep_spares(&self) {
@@ -77,7 +84,7 @@ impl Porter {
 
     /// Whether the log lives from what is left in its active segment.
     pub(crate) fn is_short(&self) -> bool {
-        self.short.load(Ordering::Relaxed)
+        self.failed.load(Ordering::Relaxed) && self.ready.load(Ordering::Relaxed) == 0
     }
 
     /// The name of a spare of at least `len` bytes, which from now on belongs to the caller.
@@ -85,6 +92,7 @@ impl Porter {
         let mut work = self.work();
         let fitting = work.spares.iter().position(|spare| spare.len >= len)?;
         let spare = work.spares.swap_remove(fitting);
+        self.ready.store(work.spares.len(), Ordering::Relaxed);
         drop(work);
         self.changed.notify_all();
         Some(spare.name)
@@ -145,10 +153,12 @@ impl Porter {
         };
         let len = log.ground.sizes.segment_bytes;
         let made = fill_spare(log, &name, len).is_ok();
-        self.short.store(!made, Ordering::Relaxed);
         if made {
-            self.work().spares.push(Spare { name, len });
+            let mut work = self.work();
+            work.spares.push(Spare { name, len });
+            self.ready.store(work.spares.len(), Ordering::Relaxed);
         }
+        self.failed.store(!made, Ordering::Relaxed);
         made
     }
 

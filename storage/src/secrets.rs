@@ -226,7 +226,9 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::disk::RealDisk;
+    use crate::disk::{RealDisk, SimDisk};
+
+    const EIO: i32 = 5;
 
     fn open(dir: &Path) -> Result<Secrets, Error> {
         Secrets::open(Arc::new(RealDisk), dir)
@@ -398,6 +400,63 @@ mod tests {
         let secrets = open(dir.path()).unwrap();
         assert_eq!(secrets.names("").len(), 3);
         assert!(!dir.path().join(NAME_OF_NEXT).exists());
+    }
+
+    const DATA: &str = "/data";
+
+    fn sim(seed: u64) -> SimDisk {
+        let disk = SimDisk::new(seed);
+        disk.create_dir(Path::new(DATA)).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        let secrets = open_sim(&disk).unwrap();
+        secrets.put_all(&[("a", Some(b"old")), ("b", Some(b"old"))]).unwrap();
+        disk
+    }
+
+    fn open_sim(disk: &SimDisk) -> Result<Secrets, Error> {
+        Secrets::open(Arc::new(disk.clone()), Path::new(DATA))
+    }
+
+    /// The power goes at each call in turn: afterwards all of a change is there or nothing of it,
+    /// all of it if it was answered, and nothing lies about.
+    #[test]
+    fn a_change_is_whole_wherever_it_was_cut() {
+        let mut nth = 0;
+        let mut failed = true;
+        while failed {
+            failed = false;
+            for seed in 0..40 {
+                let disk = sim(seed);
+                let secrets = open_sim(&disk).unwrap();
+                disk.fail_call(nth, EIO);
+                let changed = secrets.put_all(&[("a", Some(b"new")), ("b", Some(b"new"))]);
+                failed |= changed.is_err();
+                let shown = secrets.get("a").unwrap();
+                assert_eq!(shown == b"new", changed.is_ok(), "call {nth}, seed {seed}");
+                disk.heal();
+                disk.crash();
+                let secrets = open_sim(&disk).unwrap();
+                let (a, b) = (secrets.get("a").unwrap(), secrets.get("b").unwrap());
+                assert_eq!(a, b, "call {nth}, seed {seed}");
+                assert!(changed.is_err() || a == b"new", "call {nth}, seed {seed}");
+                assert_eq!(disk.list(Path::new(DATA)).unwrap(), [NAME]);
+                secrets.put("a", b"after").unwrap();
+            }
+            nth += 1;
+        }
+        assert!(nth > 4, "a replacement takes more calls than {nth}");
+    }
+
+    #[test]
+    fn a_full_disk_refuses_the_change_and_keeps_the_rest() {
+        let disk = sim(1);
+        let secrets = open_sim(&disk).unwrap();
+        disk.set_capacity_bytes(disk.used_bytes());
+        assert!(matches!(secrets.put("c", b"new"), Err(Error::Full)));
+        assert_eq!(disk.list(Path::new(DATA)).unwrap(), [NAME]);
+        disk.heal();
+        secrets.put("c", b"new").unwrap();
+        assert_eq!(open_sim(&disk).unwrap().names(""), ["a", "b", "c"]);
     }
 
     #[test]

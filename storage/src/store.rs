@@ -14,8 +14,8 @@
 //!         60  crc         u32       CRC-32 of 0..60
 //! log/    segments, their indexes, spares
 //! blobs/  images and files
-//! SECRETS keys, password hashes, sessions; mode 0600
-//! meta/   projections in sled, made again from the log when absent
+//! SECRETS what lets people in, and the key under which blobs are addressed
+//! meta/   projections in sled; see `Meta`, which is opened by whoever replays them
 //! ```
 //!
 //! Invariants: `STORE` is written last, so where it is, the rest was made; it is never written
@@ -26,14 +26,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use ring::rand::SecureRandom as _;
-
 use crate::blobs::{BLOB_KEY_BYTES, Blobs};
 use crate::disk::{self, Disk, Open};
 use crate::error::Error;
 use crate::fields::{array_at, put, u32_at, u64_at};
 use crate::log::{Ground, Log, Shared};
-use crate::meta::Meta;
 use crate::recovery;
 use crate::secrets::Secrets;
 
@@ -52,11 +49,12 @@ pub const FORMAT: u32 = 0;
 /// What this build is, compared with a store's `min_reader` and `min_writer`.
 const BUILD: u32 = 0;
 
-/// The name of the blobs' key among the secrets.
-pub(crate) const BLOB_KEY_NAME: &str = "installation/blob";
 const LOCK_NAME: &str = "LOCK";
 const STORE_NAME: &str = "STORE";
 pub(crate) const LOG_NAME: &str = "log";
+const BLOB_KEY_NAME: &str = "blobs.key";
+
+type BlobKey = [u8; BLOB_KEY_BYTES];
 
 /// Everything in one data directory. Nothing else may open it while this, or its log, lives.
 #[derive(Debug)]
@@ -64,7 +62,6 @@ pub struct Store {
     pub log: Log,
     pub blobs: Blobs,
     pub secrets: Secrets,
-    pub meta: Meta,
 }
 
 /// How large things are. The default is what a real store uses; tests make everything small.
@@ -124,59 +121,34 @@ impl Store {
         options: &Options,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Store, Error> {
-        let log = open_log(Arc::clone(&disk), dir, options, progress)?;
-        let secrets = Secrets::open(Arc::clone(&disk), dir)?;
-        let blobs = Blobs::open(disk, dir, &blob_key(&secrets)?)?;
-        let meta = Meta::open(dir, log.epoch(), log.watermark())?;
-        Ok(Store { log, blobs, secrets, meta })
+        disk.create_dir(dir).map_err(|e| Error::io("make the data directory", dir, e))?;
+        let path = dir.join(LOCK_NAME);
+        let lock = disk.lock(&path).map_err(|e| match e.kind() {
+            io::ErrorKind::WouldBlock => Error::Locked,
+            _ => Error::io("lock", &path, e),
+        })?;
+        let lock = Arc::new(lock);
+        // A name that is seen may still stand in memory only, left there by a start that failed.
+        disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+        let named = match read_name(&*disk, dir)? {
+            Some(named) => named,
+            None => make(&*disk, dir)?,
+        };
+        let ground = Ground {
+            sizes: options.judged_by(&*disk, dir)?,
+            disk,
+            dir: dir.join(LOG_NAME),
+            store: named.uuid,
+            epoch: named.epoch,
+        };
+        let found = recovery::recover(&ground, named.refusal(), progress)?;
+        let disk = ground.disk.clone();
+        let log = Log { shared: Arc::new(Shared::new(ground, found, lock.clone())) };
+        let secrets = Secrets::open(disk.clone(), dir)?;
+        let key = blob_key(&*disk, &secrets)?;
+        let blobs = Blobs::open(disk, dir, &key, lock, log.refusal())?;
+        Ok(Store { log, blobs, secrets })
     }
-}
-
-/// The log alone, with the lock of its data directory, which lives as long as the log does.
-pub(crate) fn open_log(
-    disk: Arc<dyn Disk>,
-    dir: &Path,
-    options: &Options,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Log, Error> {
-    disk.create_dir(dir).map_err(|e| Error::io("make the data directory", dir, e))?;
-    let path = dir.join(LOCK_NAME);
-    let lock = disk.lock(&path).map_err(|e| match e.kind() {
-        io::ErrorKind::WouldBlock => Error::Locked,
-        _ => Error::io("lock", &path, e),
-    })?;
-    let lock = Arc::new(lock);
-    // A name that is seen may still stand in memory only, left there by a start that failed.
-    disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
-    let named = match read_name(&*disk, dir)? {
-        Some(named) => named,
-        None => make(&*disk, dir)?,
-    };
-    let ground = Ground {
-        sizes: options.judged_by(&*disk, dir)?,
-        disk,
-        dir: dir.join(LOG_NAME),
-        store: named.uuid,
-        epoch: named.epoch,
-    };
-    let found = recovery::recover(&ground, named.refusal(), progress)?;
-    Ok(Log { shared: Arc::new(Shared::new(ground, found, lock)) })
-}
-
-/// The key under which blobs are addressed: made once, in one durable step.
-fn blob_key(secrets: &Secrets) -> Result<[u8; BLOB_KEY_BYTES], Error> {
-    if let Some(key) = secrets.get(BLOB_KEY_NAME) {
-        let length = key.len();
-        return key.try_into().map_err(|_| {
-            Error::refused(format!("{BLOB_KEY_NAME} has {length} bytes: restore SECRETS"))
-        });
-    }
-    let mut key = [0; BLOB_KEY_BYTES];
-    ring::rand::SystemRandom::new()
-        .fill(&mut key)
-        .map_err(|_| Error::refused("the machine gives no random bytes"))?;
-    secrets.put(BLOB_KEY_NAME, &key)?;
-    Ok(key)
 }
 
 impl Options {
@@ -290,6 +262,24 @@ fn make(disk: &dyn Disk, dir: &Path) -> Result<Named, Error> {
         Ok(named)
     })();
     made.map_err(|e| Error::io("write", &path, e))
+}
+
+/// The key under which blobs are addressed, made when it is first needed.
+fn blob_key(disk: &dyn Disk, secrets: &Secrets) -> Result<BlobKey, Error> {
+    if let Some(key) = kept_blob_key(|name| secrets.get(name))? {
+        return Ok(key);
+    }
+    let mut key = BlobKey::default();
+    disk.random(&mut key).map_err(|e| Error::io("draw a key for", Path::new(BLOB_KEY_NAME), e))?;
+    secrets.put(BLOB_KEY_NAME, &key)?;
+    Ok(key)
+}
+
+pub(crate) fn kept_blob_key(
+    get: impl FnOnce(&str) -> Option<Vec<u8>>,
+) -> Result<Option<BlobKey>, Error> {
+    let key = get(BLOB_KEY_NAME).map(BlobKey::try_from).transpose();
+    key.map_err(|_| Error::refused("the key for addresses of blobs in SECRETS has a wrong length"))
 }
 
 #[cfg(test)]

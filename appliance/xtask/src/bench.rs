@@ -7,6 +7,7 @@ use crate::{
     browsers,
     house::House,
     run::{self, Done},
+    tools,
     trial::{self, Settings, Trial},
 };
 use argh::FromArgs;
@@ -62,9 +63,23 @@ fn spoken(figure: &Value) -> String {
     )
 }
 
+/// What a bench needs from Debian beside its own crates.
+fn needs(name: &str) -> &'static [(&'static str, &'static str)] {
+    match name {
+        "append" => &[
+            ("mariadbd", "mariadb-server"),
+            ("pg_ctlcluster", "postgresql"),
+            ("redis-server", "redis-server"),
+            ("strace", "strace"),
+        ],
+        _ => &[],
+    }
+}
+
 /// A bench of a crate: it gets the server's binary and prints its figures.
 fn inside(house: &House, name: &str) -> Done<Vec<Value>> {
     let bench = house.bench(name).map_err(|why| format!("{why}, {}", OUTSIDE.join(", ")))?;
+    tools::debian(needs(name))?;
     let server = house.release()?;
     let out = Command::new(bench)
         .current_dir(&house.root)

@@ -28,7 +28,7 @@ pub(crate) fn conversation(house: &House) -> Found {
                     "--test-concurrency=1",
                     "--test-timeout=240000",
                 ])
-                .args(["conversation.test.mjs", "hostile.test.mjs"]),
+                .args(["conversation.test.mjs"]),
         )?;
         Ok::<_, String>(tally::of_node_test(&said.text, said.ok))
     })();

@@ -72,15 +72,39 @@ impl House {
 
     /// Builds the bench `name` of whichever crate has it, and says where it lies.
     pub(crate) fn bench(&self, name: &str) -> Done<PathBuf> {
-        let package = self.package_with_bench(name).ok_or_else(|| {
-            format!("no crate has a bench called {name}; there are: {}", self.benches().join(", "))
-        })?;
-        self.build(&["bench", "--no-run", "--package", &package, "--bench", name])
+        let found = self
+            .packages
+            .iter()
+            .flat_map(|package| benches_of(package).map(move |bench| (package, bench)))
+            .find(|(_, bench)| bench["name"] == name);
+        let Some((package, bench)) = found else {
+            return Err(format!(
+                "no crate has a bench called {name}; there are: {}",
+                self.benches().join(", ")
+            ));
+        };
+        let features: Vec<&str> = bench["required-features"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let package = package["name"].as_str().unwrap_or_default();
+        let mut arguments = vec!["bench", "--no-run", "--package", package, "--bench", name];
+        let features = features.join(",");
+        if !features.is_empty() {
+            arguments.extend(["--features", &features]);
+        }
+        self.build(&arguments)
     }
 
     pub(crate) fn benches(&self) -> Vec<String> {
-        let mut names: Vec<_> =
-            self.packages.iter().flat_map(benches_of).map(str::to_owned).collect();
+        let mut names: Vec<_> = self
+            .packages
+            .iter()
+            .flat_map(benches_of)
+            .filter_map(|bench| bench["name"].as_str().map(str::to_owned))
+            .collect();
         names.sort();
         names
     }
@@ -113,12 +137,6 @@ impl House {
             .ok_or_else(|| "cargo metadata names no package lodge".to_owned())
     }
 
-    fn package_with_bench(&self, name: &str) -> Option<String> {
-        let package =
-            self.packages.iter().find(|package| benches_of(package).any(|bench| bench == name))?;
-        package["name"].as_str().map(str::to_owned)
-    }
-
     /// Runs cargo and returns the executable that it reports last.
     fn build(&self, arguments: &[&str]) -> Done<PathBuf> {
         eprintln!("  $ cargo {}", arguments.join(" "));
@@ -142,15 +160,10 @@ impl House {
     }
 }
 
-fn benches_of(package: &Value) -> impl Iterator<Item = &str> {
-    package["targets"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|target| {
-            target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bench"))
-        })
-        .filter_map(|target| target["name"].as_str())
+fn benches_of(package: &Value) -> impl Iterator<Item = &Value> {
+    package["targets"].as_array().into_iter().flatten().filter(|target| {
+        target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bench"))
+    })
 }
 
 /// The cargo that started us, so that a pinned toolchain stays pinned.

@@ -64,6 +64,7 @@ fn lints(house: &House) -> Found {
         "clippy",
         "--workspace",
         "--all-targets",
+        "--all-features",
         "--locked",
         "--quiet",
         "--",

@@ -1,25 +1,31 @@
 //! The bytes of a blob segment. Numbers are little-endian; every part begins at a block of 4 KiB.
 //!
 //! ```text
-//! header, the first block            extent header, the content right behind it    footer, the last block of a
-//!  0   8  "LODGEBLB"                  0   4  "BLOB"                                closed segment
-//!  8   4  version, 1                  4   4  suite, 0: in clear                     0   4  "DONE"
-//! 12   4  number of the segment       8   8  offset of this header                  4   4  zero
-//! 16  16  salt                       16   8  length of the content                  8   8  offset of this footer
-//! 32   4  CRC32 of 0..32             24  32  address of the content                16   8  count of blobs
-//! 36      zeros                      56   4  CRC32 of the content                  24  36  zeros
-//!                                    60   4  CRC32 of salt and 0..60               60   4  CRC32 of salt and 0..60
+//! header, the first block         extent header, the content right behind     footer, the last block of a
+//!  0   8  "LODGEBLB"               0   4  "BLOB"                              closed segment
+//!  8   4  version, 1               4   4  suite, 0: in clear                   0   4  "DONE"
+//! 12   4  number of the segment    8   8  offset of this header                4   4  zero
+//! 16  16  salt                    16   8  length of the content                8   8  offset of this footer
+//! 32   4  CRC32 of 0..32          24  32  address of the content              16   8  count of promised blobs
+//! 36      zeros                   56   4  serial                              24  44  zeros
+//!                                 60   4  serials below this are durable      68   4  CRC32 of salt and 0..68
+//!                                 64   4  CRC32 of the content
+//!                                 68   4  CRC32 of salt and 0..68
 //! ```
 //!
 //! An extent has its header only when it is complete. Without one a block is free, abandoned, or
 //! inside a blob: whoever scans looks at each block and steps over a blob when one begins there.
 //! Nobody can upload content that looks like a header, since nobody outside knows the salt.
+//!
+//! Header and content reach the disk in any order. So content that does not match its header is
+//! damage when a later header, or the footer, says that it was durable; otherwise it is an upload
+//! that a power cut ended before it was answered.
 
 use ring::{digest, hmac};
 
 pub(super) const BLOCK_BYTES: u64 = 4096;
 pub(super) const SEGMENT_HEADER_BYTES: usize = 36;
-pub(super) const EXTENT_HEADER_BYTES: usize = 64;
+pub(super) const EXTENT_HEADER_BYTES: usize = 72;
 pub(super) const FOOTER_BYTES: u64 = BLOCK_BYTES;
 pub(super) const ADDRESS_BYTES: usize = 32;
 pub(super) const SALT_BYTES: usize = 16;
@@ -38,6 +44,10 @@ pub(super) struct Extent {
     pub(super) offset: u64,
     pub(super) len: u64,
     pub(super) address: [u8; ADDRESS_BYTES],
+    /// Counts the headers of a segment, from 0.
+    pub(super) serial: u32,
+    /// When this header was written, all of lower serials were durable.
+    pub(super) durable: u32,
     pub(super) crc: u32,
 }
 
@@ -59,7 +69,9 @@ impl Extent {
         bytes[8..16].copy_from_slice(&self.offset.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.len.to_le_bytes());
         bytes[24..56].copy_from_slice(&self.address);
-        bytes[56..60].copy_from_slice(&self.crc.to_le_bytes());
+        bytes[56..60].copy_from_slice(&self.serial.to_le_bytes());
+        bytes[60..64].copy_from_slice(&self.durable.to_le_bytes());
+        bytes[64..68].copy_from_slice(&self.crc.to_le_bytes());
         sealed(bytes, salt)
     }
 
@@ -74,7 +86,9 @@ impl Extent {
             offset: u64::from_le_bytes(field(bytes, 8)),
             len: u64::from_le_bytes(field(bytes, 16)),
             address: field(bytes, 24),
-            crc: u32::from_le_bytes(field(bytes, 56)),
+            serial: u32::from_le_bytes(field(bytes, 56)),
+            durable: u32::from_le_bytes(field(bytes, 60)),
+            crc: u32::from_le_bytes(field(bytes, 64)),
         };
         let whole = is_sealed(bytes, salt)
             && bytes.starts_with(EXTENT_MAGIC)
@@ -133,7 +147,7 @@ pub(super) fn encode_footer(blobs: u64, offset: u64, salt: &Salt) -> Vec<u8> {
     block
 }
 
-/// The count of blobs in a segment whose footer stands at `offset`.
+/// The count of promised blobs in a segment whose footer stands at `offset`.
 pub(super) fn decode_footer(
     bytes: &[u8; EXTENT_HEADER_BYTES],
     salt: &Salt,

@@ -27,12 +27,12 @@ use std::sync::Arc;
 use ring::hmac;
 
 use crate::Error;
-use crate::disk::{self, Disk, Open};
+use crate::disk::{self, Disk, Lock, Open};
 
 use extent::{ADDRESS_BYTES, EXTENT_HEADER_BYTES};
 use upload::Room;
 pub use upload::{BlobWriter, UPLOADS_MAX};
-pub use verify::Checked;
+pub(crate) use verify::Checked;
 
 /// The largest file that can be kept.
 pub const BLOB_BYTES_MAX: u64 = 25 << 20;
@@ -80,24 +80,29 @@ pub struct Blobs {
 
 impl Blobs {
     /// Opens `blobs/` under `dir` and closes what the last process left open. A segment that cannot
-    /// be read is left as it is: uploads go into a new one anyway, and `verify` says what is wrong.
-    pub fn open(
+    /// be read is left as it is: uploads go into a new one anyway, and `check` says what is wrong.
+    /// With a `refusal` nothing is changed, and every upload gets it for an answer.
+    pub(crate) fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
         key: &[u8; BLOB_KEY_BYTES],
+        lock: Arc<Lock>,
+        refusal: Option<Error>,
     ) -> Result<Blobs, Error> {
         let folder = dir.join(FOLDER);
-        disk.create_dir(&folder)
-            .and_then(|()| disk.sync_dir(dir))
-            .map_err(|e| Error::io("create", &folder, e))?;
-        let mut next = 0;
-        for number in segment::list(disk.as_ref(), &folder)? {
-            // One failing file must not keep the whole desk closed.
-            let _ = segment::close_left_open(disk.as_ref(), &folder, number);
-            next = next.max(number.saturating_add(1));
-        }
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-        Ok(Blobs { room: Room::open(disk, folder, key, next)? })
+        let mut next = 0;
+        if refusal.is_none() {
+            disk.create_dir(&folder)
+                .and_then(|()| disk.sync_dir(dir))
+                .map_err(|e| Error::io("create", &folder, e))?;
+            for number in segment::list(&*disk, &folder)? {
+                // One failing file must not keep the whole desk closed.
+                let _ = segment::close_left_open(&*disk, &folder, number);
+                next = next.max(number.saturating_add(1));
+            }
+        }
+        Ok(Blobs { room: Room::open(disk, folder, key, next, lock, refusal)? })
     }
 
     /// Claims room for exactly `len` bytes. Touches the disk: not for an async worker.
@@ -137,11 +142,6 @@ impl Blobs {
         }
     }
 
-    /// Reads everything and tells `each` of every blob that is whole and of everything that is not.
-    pub fn verify(&self, each: &mut dyn FnMut(Checked)) -> Result<(), Error> {
-        verify::folder(self.room.disk(), self.room.folder(), Some(self.room.key()), each)
-    }
-
     /// Answers the uploads that have finished, refuses all others from now on, and closes the
     /// segment. Clones may live on and read.
     pub fn close(&self) {
@@ -155,7 +155,8 @@ impl fmt::Debug for Blobs {
     }
 }
 
-/// Verifies the blobs of a store that need not be open. Without the key, the checksums alone speak.
+/// Reads every blob of a store that need not be open, and tells `each` of those that are whole and of
+/// everything that is not. Without the key, the checksums alone speak.
 pub(crate) fn verify(
     disk: &dyn Disk,
     dir: &Path,
@@ -164,6 +165,11 @@ pub(crate) fn verify(
 ) -> Result<(), Error> {
     let key = key.map(|key| hmac::Key::new(hmac::HMAC_SHA256, key));
     verify::folder(disk, &dir.join(FOLDER), key.as_ref(), each)
+}
+
+/// Below the data directory.
+pub(crate) fn file_name(segment: u32) -> String {
+    segment::path(Path::new(FOLDER), segment).display().to_string()
 }
 
 #[cfg(test)]

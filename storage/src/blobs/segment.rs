@@ -1,6 +1,6 @@
 //! One file of `blobs/`: who has which part of it, and how it is closed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +15,9 @@ use crate::disk::{self, Disk, File, Open};
 
 /// A segment is filled up to here, and its footer lies behind. Bounds what an opening scans.
 pub(super) const SEGMENT_BYTES: u64 = 128 << 20;
-/// Blocks are claimed in steps of this, so that a small desk has a small directory.
-const STEP_BYTES: u64 = 16 << 20;
+/// Blocks are claimed in steps of this, so that a small desk has a small directory. Tests
+/// keep it in memory.
+const STEP_BYTES: u64 = if cfg!(test) { 64 << 10 } else { 16 << 20 };
 /// What blobs leave free for the log: this much, but never more than a fiftieth of the disk.
 const LEFT_FREE_BYTES: u64 = 256 << 20;
 const LEFT_FREE_PART: u64 = 50;
@@ -42,6 +43,10 @@ struct Space {
     reserved: u64,
     /// Extents that are being written or wait for their sync.
     held: usize,
+    next_serial: u32,
+    /// Serials whose headers are or will be written and that are not known to be durable.
+    unsynced: BTreeSet<u32>,
+    /// What was promised here.
     blobs: u64,
     /// No extent is given out any more.
     sealed: bool,
@@ -73,6 +78,8 @@ impl Segment {
                     free: BTreeMap::from([(BLOCK_BYTES, SEGMENT_BYTES - BLOCK_BYTES)]),
                     reserved: STEP_BYTES,
                     held: 0,
+                    next_serial: 0,
+                    unsynced: BTreeSet::new(),
                     blobs: 0,
                     sealed: false,
                 }),
@@ -133,11 +140,25 @@ impl Segment {
         space.let_go()
     }
 
-    /// An extent with a header needs no more attention. Whether the segment is to be closed now.
-    pub(super) fn keep(&self, is_durable: bool) -> bool {
+    /// The serial of a header that is about to be written, and the one below which all are durable.
+    pub(super) fn next_serial(&self) -> (u32, u32) {
         let mut space = self.space();
-        space.blobs += u64::from(is_durable);
-        space.let_go()
+        let serial = space.next_serial;
+        space.next_serial += 1;
+        space.unsynced.insert(serial);
+        (serial, space.unsynced.first().copied().unwrap_or(serial))
+    }
+
+    /// What was written with this serial was synced, so it may be promised.
+    pub(super) fn promise(&self, serial: u32) {
+        let mut space = self.space();
+        space.unsynced.remove(&serial);
+        space.blobs += 1;
+    }
+
+    /// An extent with a header is nobody's any more. Whether the segment is to be closed now.
+    pub(super) fn keep(&self) -> bool {
+        self.space().let_go()
     }
 
     /// Ends the giving out. Whether the segment is to be closed now.
@@ -262,10 +283,16 @@ pub(super) fn close_left_open(disk: &dyn Disk, folder: &Path, number: u32) -> Re
         }
         // What is read next may so far be in memory only.
         file.sync()?;
-        let (mut blobs, mut end) = (0, BLOCK_BYTES);
+        let (mut durable, mut end) = (0, BLOCK_BYTES);
         for_each_extent(file, &salt, size, |extent| {
-            blobs += 1;
+            durable = durable.max(extent.durable);
             end = extent.end();
+            Ok(())
+        })?;
+        let mut blobs = 0;
+        for_each_extent(file, &salt, size, |extent| {
+            let counts = extent.serial < durable || content_matches(file, &extent)?;
+            blobs += u64::from(counts);
             Ok(())
         })?;
         let end = end_of_content(file, end, size)?.next_multiple_of(BLOCK_BYTES);
@@ -319,6 +346,29 @@ pub(super) fn for_each_extent(
             }
             None => offset + BLOCK_BYTES,
         };
+    }
+    Ok(())
+}
+
+fn content_matches(file: &dyn File, extent: &Extent) -> io::Result<bool> {
+    let mut crc = crc32fast::Hasher::new();
+    read_content(file, extent, |bytes| crc.update(bytes))?;
+    Ok(crc.finalize() == extent.crc)
+}
+
+/// Hands the content to `each` in parts of bounded size.
+pub(super) fn read_content(
+    file: &dyn File,
+    extent: &Extent,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let mut part = vec![0; SCAN_BYTES.min(extent.len as usize)];
+    let mut done = 0;
+    while done < extent.len {
+        let wanted = part.len().min((extent.len - done) as usize);
+        disk::read_exact_at(file, &mut part[..wanted], extent.content() + done)?;
+        each(&part[..wanted]);
+        done += wanted as u64;
     }
     Ok(())
 }

@@ -77,13 +77,13 @@ pub(super) fn run(disk: &dyn Disk, folder: &Path, queue: &Receiver<Job>) {
 fn sync_and_answer(mut batch: Vec<Finished>) {
     batch.sort_by_key(|finished| finished.blob.segment);
     let mut last = None;
-    for Finished { mut claim, blob, answer } in batch {
+    for Finished { claim, blob, answer } in batch {
         let outcome = match last.take() {
             Some((segment, outcome)) if segment == blob.segment => outcome,
             _ => claim.segment().sync(),
         };
         if outcome.is_ok() {
-            claim.set_durable();
+            claim.promise();
         }
         // Before the answer, after which nobody may have to wait for this thread any more.
         drop(claim);

@@ -10,12 +10,16 @@ use tempfile::TempDir;
 use super::extent::{BLOCK_BYTES, FOOTER_BYTES};
 use super::segment::SEGMENT_BYTES;
 use super::*;
-use crate::disk::RealDisk;
+use crate::disk::{Chance, RealDisk, SimDisk};
 
 const KEY: [u8; BLOB_KEY_BYTES] = [7; BLOB_KEY_BYTES];
 
 fn open(dir: &Path) -> Blobs {
-    Blobs::open(Arc::new(RealDisk), dir, &KEY).unwrap()
+    open_on(Arc::new(RealDisk), dir, &KEY).unwrap()
+}
+
+fn open_on(disk: Arc<dyn Disk>, dir: &Path, key: &[u8; BLOB_KEY_BYTES]) -> Result<Blobs, Error> {
+    Blobs::open(disk, dir, key, Arc::new(Lock::new(())), None)
 }
 
 /// Bytes that are different for every seed and never zero, and that no block repeats.
@@ -60,9 +64,8 @@ fn read(blobs: &Blobs, blob: &BlobRef) -> Result<Vec<u8>, Error> {
 fn verified(dir: &Path) -> (Vec<BlobRef>, Vec<String>) {
     let (mut found, mut damage) = (Vec::new(), Vec::new());
     verify(&RealDisk, dir, Some(&KEY), &mut |checked| match checked {
-        Checked::Segment(_) => {}
         Checked::Blob(blob) => found.push(blob),
-        Checked::Damage(e) => damage.push(e.to_string()),
+        Checked::Damage { what, .. } => damage.push(what),
     })
     .unwrap();
     (found, damage)
@@ -132,7 +135,7 @@ fn the_address_is_of_the_bytes_under_the_key() {
     let key = hmac::Key::new(hmac::HMAC_SHA256, &KEY);
     hmac::verify(&key, &sha, &one.address).unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
-    let blobs = Blobs::open(Arc::new(RealDisk), elsewhere.path(), &[8; 32]).unwrap();
+    let blobs = open_on(Arc::new(RealDisk), elsewhere.path(), &[8; 32]).unwrap();
     assert_ne!(upload(&blobs, b"picture").unwrap().address, one.address);
 }
 
@@ -270,6 +273,29 @@ fn an_opening_cuts_zeros_only() {
     let again = open(copy.path());
     assert_eq!(verified(copy.path()).0, []);
     assert_eq!(read(&again, &blob).unwrap(), content(2, 10_000), "only its header was damaged");
+}
+
+/// In a segment that was left open, what a later header calls durable was promised; the last may
+/// have been cut off by the power before its answer.
+#[test]
+fn damage_is_told_from_an_upload_that_was_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let [first, last] = [1, 2].map(|seed| upload(&blobs, &content(seed, 500)).unwrap());
+    for (spoiled, whole, damaged) in [(first, last, 1), (last, first, 0)] {
+        let copy = tempfile::tempdir().unwrap();
+        fs::create_dir(copy.path().join(FOLDER)).unwrap();
+        let path = segment_path(copy.path(), 0);
+        fs::copy(segment_path(dir.path(), 0), &path).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        let at = spoiled.offset + EXTENT_HEADER_BYTES as u64 + 100;
+        file.write_all_at(&[0], at).unwrap();
+        let (found, damage) = verified(copy.path());
+        assert_eq!((found, damage.len()), (vec![whole], damaged));
+        drop(open(copy.path()));
+        let (found, damage) = verified(copy.path());
+        assert_eq!((found, damage.len()), (vec![whole], damaged), "the same once it is closed");
+    }
 }
 
 #[test]
@@ -415,7 +441,7 @@ fn a_blob_in_the_place_of_another_is_found() {
     drop(blobs);
     let mut damage = 0;
     verify(&RealDisk, dir.path(), Some(&[8; 32]), &mut |checked| {
-        damage += usize::from(matches!(checked, Checked::Damage(_)));
+        damage += usize::from(matches!(checked, Checked::Damage { .. }));
     })
     .unwrap();
     assert_eq!(damage, 1, "under another key it bears a wrong address");
@@ -427,6 +453,194 @@ fn a_blob_in_the_place_of_another_is_found() {
     })
     .unwrap();
     assert_eq!(found, [blob], "without a key the checksum speaks");
+}
+
+const DATA: &str = "/data";
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+fn sim(seed: u64) -> SimDisk {
+    let disk = SimDisk::new(seed);
+    disk.create_dir(Path::new(DATA)).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    disk
+}
+
+fn open_sim(disk: &SimDisk) -> Result<Blobs, Error> {
+    open_on(Arc::new(disk.clone()), Path::new(DATA), &KEY)
+}
+
+/// Uploads side by side, some of them given up, until one is refused; what was promised is kept.
+fn work(blobs: &Blobs, chance: &mut Chance, kept: &mut Vec<(BlobRef, Vec<u8>)>) {
+    let mut given_up = Vec::new();
+    for _ in 0..1 + chance.below(12) {
+        let len = [0, 1, 63, 4032, 4033, 30_000][chance.below(6) as usize];
+        let bytes = content(chance.draw(), len);
+        let Ok(mut writer) = blobs.begin(len as u64) else { break };
+        let mut chunks = bytes.chunks(5000);
+        if chance.permille(250) {
+            let _ = chunks.next().map(|chunk| writer.write(chunk));
+            given_up.push(writer);
+            continue;
+        }
+        if chunks.all(|chunk| writer.write(chunk).is_ok())
+            && let Ok(blob) = finish(writer)
+        {
+            kept.push((blob, bytes));
+        }
+        if chance.permille(300) {
+            given_up.pop();
+        }
+    }
+}
+
+/// Everything promised is there, and `check` agrees.
+fn holds(disk: &SimDisk, blobs: &Blobs, kept: &[(BlobRef, Vec<u8>)], why: &str) {
+    for (blob, bytes) in kept {
+        assert_eq!(&read(blobs, blob).unwrap(), bytes, "{why}");
+    }
+    let mut found = Vec::new();
+    verify(disk, Path::new(DATA), Some(&KEY), &mut |checked| match checked {
+        Checked::Blob(blob) => found.push(blob),
+        Checked::Damage { what, .. } => panic!("{why}: {what}"),
+    })
+    .unwrap();
+    assert!(kept.iter().all(|(blob, _)| found.contains(blob)), "{why}");
+}
+
+#[test]
+fn a_promised_blob_survives_power_cuts_and_kills() {
+    for seed in 0..150 {
+        let why = format!("seed {seed}");
+        let disk = sim(seed);
+        let mut chance = Chance::new(seed);
+        let mut kept = Vec::new();
+        for _ in 0..5 {
+            let blobs = open_sim(&disk).unwrap();
+            holds(&disk, &blobs, &kept, &why);
+            work(&blobs, &mut chance, &mut kept);
+            match chance.below(3) {
+                0 => disk.crash(),
+                1 => disk.kill(),
+                _ => blobs.close(),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_call_may_fail_and_no_promise_is_broken() {
+    for errno in [EIO, ENOSPC] {
+        for nth in 0.. {
+            let why = format!("call {nth} fails with {errno}");
+            let disk = sim(nth);
+            let mut chance = Chance::new(7);
+            let mut kept = Vec::new();
+            let before = disk.calls();
+            disk.fail_call(nth, errno);
+            if let Ok(blobs) = open_sim(&disk) {
+                work(&blobs, &mut chance, &mut kept);
+                work(&blobs, &mut chance, &mut kept);
+            }
+            let calls = disk.calls() - before;
+            disk.crash();
+            disk.heal();
+            let blobs = open_sim(&disk).unwrap();
+            holds(&disk, &blobs, &kept, &why);
+            work(&blobs, &mut chance, &mut kept);
+            holds(&disk, &blobs, &kept, &why);
+            if calls <= nth {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn failures_all_over_break_no_promise() {
+    for seed in 0..100 {
+        let why = format!("seed {seed}");
+        let disk = sim(seed);
+        let mut chance = Chance::new(seed);
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            disk.set_eio_permille(chance.below(60));
+            if let Ok(blobs) = open_sim(&disk) {
+                work(&blobs, &mut chance, &mut kept);
+            }
+            disk.crash();
+            disk.heal();
+            holds(&disk, &open_sim(&disk).unwrap(), &kept, &why);
+        }
+    }
+}
+
+/// Which call fails is found by counting those of the same upload on a healthy disk.
+#[test]
+fn a_failed_sync_retires_the_segment_and_refuses_what_it_held() {
+    let healthy = sim(1);
+    let blobs = open_sim(&healthy).unwrap();
+    let first = upload(&blobs, b"first").unwrap();
+    let before = healthy.calls();
+    upload(&blobs, b"second").unwrap();
+    let calls_of_an_upload = healthy.calls() - before;
+
+    let disk = sim(1);
+    let blobs = open_sim(&disk).unwrap();
+    assert_eq!(upload(&blobs, b"first").unwrap(), first);
+    let mut under_way = blobs.begin(4).unwrap();
+    disk.fail_call(calls_of_an_upload - 1, EIO);
+    assert!(matches!(upload(&blobs, b"second"), Err(Error::Io { what: "sync", .. })));
+    assert!(under_way.write(b"late").is_err(), "its bytes would be promised on a doubtful file");
+    drop(under_way);
+    let third = upload(&blobs, b"third").unwrap();
+    assert_eq!((first.segment, third.segment), (0, 1));
+    assert_eq!(read(&blobs, &first).unwrap(), b"first");
+    assert_eq!(read(&blobs, &third).unwrap(), b"third");
+}
+
+#[test]
+fn a_full_disk_refuses_uploads_and_takes_them_again() {
+    let disk = sim(1);
+    let blobs = open_sim(&disk).unwrap();
+    let mut kept = Vec::new();
+    disk.set_capacity_bytes(40 << 20);
+    let mut refused = 0;
+    for seed in 0..30 {
+        let bytes = content(seed, 2 << 20);
+        match upload(&blobs, &bytes) {
+            Ok(blob) => kept.push((blob, bytes)),
+            Err(Error::Full) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(refused > 0 && !kept.is_empty());
+    holds(&disk, &blobs, &kept, "full");
+    disk.heal();
+    assert_eq!(upload(&blobs, b"again").unwrap().segment, 0, "the segment is not to blame");
+    disk.set_capacity_bytes(disk.used_bytes());
+    blobs.close();
+    disk.kill();
+    // Opening needs no room either, and what was promised is there.
+    holds(&disk, &open_sim(&disk).unwrap(), &kept, "full at the opening");
+}
+
+#[test]
+fn a_store_that_is_only_read_keeps_its_blobs_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let blob = upload(&blobs, b"picture").unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    fs::create_dir(copy.path().join(FOLDER)).unwrap();
+    fs::copy(segment_path(dir.path(), 0), segment_path(copy.path(), 0)).unwrap();
+    let before = sizes(copy.path());
+    let lock = Arc::new(Lock::new(()));
+    let refusal = Some(Error::refused("only read"));
+    let reading = Blobs::open(Arc::new(RealDisk), copy.path(), &KEY, lock, refusal).unwrap();
+    assert_eq!(read(&reading, &blob).unwrap(), b"picture");
+    assert_eq!(reading.begin(1).unwrap_err().to_string(), "only read");
+    reading.close();
+    assert_eq!(sizes(copy.path()), before);
 }
 
 /// A child keeps blobs and prints the reference of each in the moment that it is answered. It is

@@ -14,7 +14,7 @@ use super::segment::Segment;
 use super::sync::{self, Answer, Finished, Job};
 use super::{BLOB_BYTES_MAX, BlobRef};
 use crate::Error;
-use crate::disk::Disk;
+use crate::disk::{Disk, Lock};
 
 /// Uploads that are begun and not yet answered.
 pub const UPLOADS_MAX: usize = 1024;
@@ -35,7 +35,8 @@ pub(super) struct Room {
 struct Filling {
     segment: Option<Arc<Segment>>,
     next: u32,
-    closed: bool,
+    /// Why no more uploads are taken.
+    refusal: Option<Error>,
 }
 
 impl Room {
@@ -45,18 +46,24 @@ impl Room {
         folder: PathBuf,
         key: hmac::Key,
         next: u32,
+        lock: Arc<Lock>,
+        refusal: Option<Error>,
     ) -> Result<Arc<Room>, Error> {
         let (jobs, queue) = channel();
         let thread = thread::Builder::new().name("blobs".to_owned()).spawn({
             let (disk, folder) = (disk.clone(), folder.clone());
-            move || sync::run(disk.as_ref(), &folder, &queue)
+            move || {
+                // Until the last byte is written, nobody else may open this directory.
+                let _lock = lock;
+                sync::run(disk.as_ref(), &folder, &queue);
+            }
         });
         let thread = thread.map_err(|e| Error::io("start the thread of", &folder, e))?;
         Ok(Arc::new(Room {
             disk,
             folder,
             key,
-            filling: Mutex::new(Filling { segment: None, next, closed: false }),
+            filling: Mutex::new(Filling { segment: None, next, refusal }),
             places_taken: AtomicUsize::new(0),
             jobs,
             thread: Mutex::new(Some(thread)),
@@ -71,13 +78,9 @@ impl Room {
         &self.folder
     }
 
-    pub(super) fn key(&self) -> &hmac::Key {
-        &self.key
-    }
-
     pub(super) fn close(&self) {
         let mut filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
-        filling.closed = true;
+        filling.refusal.get_or_insert_with(sync::stopping);
         if let Some(segment) = filling.segment.take() {
             self.retire_from_filling(segment);
         }
@@ -93,8 +96,8 @@ impl Room {
 
     fn claim(&self, span: u64) -> Result<(Arc<Segment>, u64), Error> {
         let mut filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
-        if filling.closed {
-            return Err(sync::stopping());
+        if let Some(refusal) = &filling.refusal {
+            return Err(refusal.clone());
         }
         if let Some(segment) = filling.segment.clone() {
             if let Some(offset) = segment.claim(self.disk(), &self.folder, span)? {
@@ -160,32 +163,34 @@ pub(super) struct Claim {
     segment: Arc<Segment>,
     offset: u64,
     span: u64,
-    has_header: bool,
-    is_durable: bool,
+    /// Once it may have a header.
+    serial: Option<u32>,
 }
 
 impl Claim {
     fn new(room: &Arc<Room>, span: u64) -> Result<Claim, Error> {
         let place = UploadPlace::take(room)?;
         let (segment, offset) = room.claim(span)?;
-        Ok(Claim { place, segment, offset, span, has_header: false, is_durable: false })
+        Ok(Claim { place, segment, offset, span, serial: None })
     }
 
     pub(super) fn segment(&self) -> &Arc<Segment> {
         &self.segment
     }
 
-    pub(super) fn set_durable(&mut self) {
-        self.is_durable = true;
+    /// To be called after a sync that began after the header was written.
+    pub(super) fn promise(&self) {
+        if let Some(serial) = self.serial {
+            self.segment.promise(serial);
+        }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let was_the_last = if self.has_header {
-            self.segment.keep(self.is_durable)
-        } else {
-            self.segment.abandon(self.offset, self.span)
+        let was_the_last = match self.serial {
+            Some(_) => self.segment.keep(),
+            None => self.segment.abandon(self.offset, self.span),
         };
         if was_the_last {
             self.place.room.ask(Job::Close(self.segment.clone()));
@@ -241,12 +246,14 @@ impl BlobWriter {
         }
         let room = claim.place.room.clone();
         let address = extent::address(&room.key, sha);
-        let extent = Extent { offset: claim.offset, len, address, crc: crc.finalize() };
-        claim.has_header = true;
+        let (serial, durable) = claim.segment.next_serial();
+        claim.serial = Some(serial);
+        let (offset, crc) = (claim.offset, crc.finalize());
+        let extent = Extent { offset, len, address, serial, durable, crc };
         if let Err(e) = claim.segment.write_header(&extent) {
             return synced(Err(e));
         }
-        let blob = BlobRef { segment: claim.segment.number(), offset: extent.offset, len, address };
+        let blob = BlobRef { segment: claim.segment.number(), offset, len, address };
         room.ask(Job::Sync(Finished { claim, blob, answer: Answer::new(synced) }));
     }
 }

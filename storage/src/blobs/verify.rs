@@ -9,17 +9,18 @@ use super::BlobRef;
 use super::extent::{self, Extent};
 use super::segment;
 use crate::Error;
-use crate::disk::{self, Disk, File, Open};
-
-const CHUNK_BYTES: u64 = 1 << 20;
+use crate::disk::{Disk, File, Open};
 
 /// What verification comes upon.
-#[derive(Debug)]
-pub enum Checked {
-    /// A segment, before its blobs.
-    Segment(u32),
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// It is whole.
     Blob(BlobRef),
-    Damage(Error),
+    Damage {
+        segment: u32,
+        offset: u64,
+        what: String,
+    },
 }
 
 /// A folder that is not there has no blobs.
@@ -34,15 +35,14 @@ pub(super) fn folder(
         _ => segment::list(disk, folder)?,
     };
     for number in numbers {
-        each(Checked::Segment(number));
         let path = segment::path(folder, number);
         let checked = disk
             .open(&path, Open::Read)
-            .and_then(|file| check_segment(file.as_ref(), &path, number, key, each));
+            .and_then(|file| check_segment(file.as_ref(), number, key, each));
         match checked {
             // An empty segment that was removed since the folder was listed.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => each(Checked::Damage(Error::io("read", &path, e))),
+            Err(e) => each(damage(number, 0, format!("it cannot be read: {e}"))),
             Ok(()) => {}
         }
     }
@@ -51,40 +51,49 @@ pub(super) fn folder(
 
 fn check_segment(
     file: &dyn File,
-    path: &Path,
     number: u32,
     key: Option<&hmac::Key>,
     each: &mut dyn FnMut(Checked),
 ) -> io::Result<()> {
-    let damage = |offset, what| Checked::Damage(Error::Corrupt { segment: number, offset, what });
     let size = file.size()?;
     let salt = match segment::read_header(file, number)? {
         Ok(salt) => salt,
         // A crash of its creation; nothing was ever promised in it.
         Err(_) if segment::end_of_content(file, 0, size)? == 0 => return Ok(()),
         Err(what) => {
-            each(damage(0, what));
+            each(damage(number, 0, what));
             return Ok(());
         }
     };
-    let mut blobs = 0;
+    let (mut durable, mut whole, mut bad) = (0, 0, Vec::new());
     segment::for_each_extent(file, &salt, size, |extent| {
-        blobs += 1;
+        durable = durable.max(extent.durable);
         let Extent { offset, len, address, .. } = extent;
-        each(match check_content(file, &extent, key) {
-            Ok(None) => Checked::Blob(BlobRef { segment: number, offset, len, address }),
-            Ok(Some(what)) => damage(offset, what),
-            Err(e) => Checked::Damage(Error::io("read", path, e)),
-        });
+        match check_content(file, &extent, key) {
+            Ok(None) => {
+                whole += 1;
+                each(Checked::Blob(BlobRef { segment: number, offset, len, address }));
+            }
+            Ok(Some(what)) => bad.push((extent, what)),
+            Err(e) => each(damage(number, offset, format!("the blob cannot be read: {e}"))),
+        }
         Ok(())
     })?;
-    match segment::read_footer(file, &salt, size)? {
-        Some(closed_with) if closed_with > blobs => {
-            each(damage(size, "the blob segment holds fewer blobs than when it was closed"));
-        }
-        _ => {}
+    let promised = segment::read_footer(file, &salt, size)?.unwrap_or_default();
+    let missing = promised > whole;
+    if missing && bad.is_empty() {
+        let what = "the blob segment holds fewer blobs than were promised in it";
+        each(damage(number, size, what));
+    }
+    // The rest are uploads that a power cut ended before they were answered.
+    for (extent, what) in bad.into_iter().filter(|(bad, _)| missing || bad.serial < durable) {
+        each(damage(number, extent.offset, what));
     }
     Ok(())
+}
+
+fn damage(segment: u32, offset: u64, what: impl Into<String>) -> Checked {
+    Checked::Damage { segment, offset, what: what.into() }
 }
 
 fn check_content(
@@ -93,16 +102,10 @@ fn check_content(
     key: Option<&hmac::Key>,
 ) -> io::Result<Option<&'static str>> {
     let (mut sha, mut crc) = (digest::Context::new(&digest::SHA256), crc32fast::Hasher::new());
-    let mut chunk = vec![0; CHUNK_BYTES.min(extent.len) as usize];
-    let mut done = 0;
-    while done < extent.len {
-        let wanted = CHUNK_BYTES.min(extent.len - done) as usize;
-        let bytes = &mut chunk[..wanted];
-        disk::read_exact_at(file, bytes, extent.content() + done)?;
+    segment::read_content(file, extent, |bytes| {
         sha.update(bytes);
         crc.update(bytes);
-        done += wanted as u64;
-    }
+    })?;
     if crc.finalize() != extent.crc {
         return Ok(Some("the blob is not what was written"));
     }

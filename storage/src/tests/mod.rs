@@ -1,7 +1,9 @@
 //! What the tests of this room share: a store that is written and read through its face.
 
 mod damage;
+mod faults;
 mod log;
+mod restarts;
 mod simulation;
 
 use std::path::Path;
@@ -9,21 +11,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use crate::disk::Disk;
-use crate::store::open_log;
-use crate::{Error, Lane, Log, NewRecord, Options, Place, Position, Record, Scribe, Written};
+use crate::{Error, Lane, NewRecord, Options, Place, Position, Record, Scribe, Written};
 
-/// The part of a store that lies on the simulated disk.
-#[derive(Debug)]
-pub(crate) struct Store {
-    pub(crate) log: Log,
-}
-
+pub(crate) use crate::Store;
 pub(crate) fn small() -> Options {
     Options { segment_bytes: 64 << 10, first_segment_bytes: 32 << 10, spare_bytes_max: 128 << 10 }
 }
 
 pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Result<Store, Error> {
-    Ok(Store { log: open_log(disk.clone(), dir, options, &mut |_| {})? })
+    Store::open(disk.clone(), dir, options, &mut |_| {})
 }
 
 /// A scribe whose answers come through a channel. `Err` is what poisoned it.

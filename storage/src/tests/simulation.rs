@@ -6,12 +6,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{as_new, open};
+use super::{Store, as_new, open};
 use crate::disk::{Chance, Disk, SimDisk};
 use crate::frame;
 use crate::log::Log;
 use crate::writer::Unwritten;
-use crate::{Error, Lane, NewRecord, Options, Place, Position, Store, check};
+use crate::{Error, Lane, NewRecord, Options, Place, Position, check};
 
 const SEEDS: u64 = 2_000;
 const DIR: &str = "/store";

@@ -1,0 +1,301 @@
+/** The client's session against a desk in memory, over a link that drops, with a clock turned by hand. */
+import "fake-indexeddb/auto";
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Client, OUTBOX_MAX } from "../src/client.js";
+import type { Entry } from "../src/model.js";
+import { IndexedStore, MemoryStore } from "../src/store.js";
+import { LIMITS, REFUSAL } from "../src/wire.js";
+import { Sim } from "./sim.js";
+
+/** How many stories the hostile link tells; a failure names its seed. */
+const SEEDS = Number(process.env.SEEDS ?? 100);
+const CONFIG = { server_url: "https://desk.example", app_id: "DEMO" };
+
+function scene(seed = 1) {
+  const sim = new Sim(seed);
+  const visitor = sim.desk.person("visitor", "Visitor").id;
+  const agent = sim.desk.person("agent", "Ada").id;
+  return { sim, visitor, agent };
+}
+
+/** What a screen shows, in its order. */
+const texts = (client: Client, to?: string) =>
+  client.timeline(to).flatMap(({ entry, pending }) => {
+    const body = entry?.body ?? pending?.body;
+    return body?.kind === "text" ? [(body as { text: string }).text] : [];
+  });
+
+/** What the desk holds, in its order. */
+const held = (sim: Sim) => sim.desk.rows.filter((row) => row.body.kind === "text").map((row) => String(row.body.text));
+
+const settled = (client: Client) => client.outbox.length === 0 && client.timeline().every((item) => item.entry);
+
+test("a text reaches the desk and comes back in its place", async () => {
+  const { sim, visitor } = scene();
+  const client = new Client(CONFIG, sim.world(visitor));
+  assert.equal(client.status, "idle");
+  await client.open();
+  await client.send("hello");
+  assert.deepEqual(texts(client), ["hello"]);
+  await sim.run(5_000, () => settled(client) && client.status === "connected");
+  assert.deepEqual(held(sim), ["hello"]);
+  const [opened, hello] = client.timeline();
+  assert.equal(opened?.entry?.body.kind, "opened");
+  assert.equal(hello?.entry?.seq, 2);
+  assert.equal(hello?.key, "draft 1", "the line on the screen stays the same line");
+});
+
+test("nothing is stored, asked or opened before it is wanted", async () => {
+  const { sim, visitor } = scene();
+  const client = new Client(CONFIG, sim.world(visitor));
+  await sim.run(60_000);
+  assert.equal(client.status, "idle");
+  assert.deepEqual(sim.requests, []);
+});
+
+for (let seed = 1; seed <= SEEDS; seed += 1) {
+  test(`seed ${seed}: what is written stands there once and in order, whatever the link does`, async () => {
+    const { sim, visitor, agent } = scene(seed);
+    sim.drop = 0.08;
+    const store = new MemoryStore();
+    let world = sim.world(visitor, store);
+    let client = new Client(CONFIG, world);
+    const desk = new Client({ server_url: CONFIG.server_url }, sim.world(agent));
+    await Promise.all([client.open(), desk.open()]);
+    const written: string[] = [];
+    const answered: string[] = [];
+    for (let turn = 0; turn < 30; turn += 1) {
+      const roll = sim.random();
+      if (roll < 0.6) {
+        written.push(`v${turn}`);
+        await client.send(`v${turn}`);
+      } else if (roll < 0.75) {
+        const [conversation] = desk.conversations.values();
+        if (conversation) {
+          answered.push(`a${turn}`);
+          await desk.send(`a${turn}`, conversation.id);
+        }
+      } else if (roll < 0.8) sim.desk.restart();
+      else if (roll < 0.85) sim.desk.peers.forEach((peer) => peer.who.id === visitor && peer.resync());
+      else if (roll < 0.9) sim.desk.peers.forEach((peer) => peer.goaway(200));
+      else if (roll < 0.95) {
+        // The page is reloaded: whatever was on its way is forgotten, the store is not.
+        client.close();
+        world = sim.world(visitor, store);
+        client = new Client(CONFIG, world);
+        await client.open();
+      } else {
+        sim.online = false;
+        await sim.run(3_000 * sim.random());
+        sim.online = true;
+        world.wake();
+      }
+      await sim.run(700 * sim.random());
+    }
+    const [id] = sim.desk.conversations.keys();
+    const quiet = () => settled(client) && desk.outbox.length === 0 && held(sim).length === written.length + answered.length;
+    sim.drop = 0;
+    await sim.run(120_000, quiet);
+    // Long enough for a connection that died in silence to be noticed and replaced.
+    await sim.run(70_000);
+    const all = held(sim);
+    assert.deepEqual(all.filter((text) => text.startsWith("v")), written, `seed ${seed}`);
+    assert.deepEqual(all.filter((text) => text.startsWith("a")), answered, `seed ${seed}`);
+    while (await whole(sim, client.history())) void 0;
+    while (await whole(sim, desk.history(id ?? ""))) void 0;
+    assert.deepEqual(texts(client), all, `seed ${seed}: the visitor's screen`);
+    assert.deepEqual(texts(desk, id), all, `seed ${seed}: the agent's screen`);
+    client.close();
+    desk.close();
+  });
+}
+
+async function whole<T>(sim: Sim, promise: Promise<T>): Promise<T> {
+  let done = false;
+  void promise.finally(() => (done = true));
+  await sim.run(30_000, () => done);
+  return promise;
+}
+
+test("a hole is asked for again, and filled in order", async () => {
+  const { sim, visitor } = scene();
+  const client = new Client(CONFIG, sim.world(visitor));
+  await client.open();
+  await client.send("one");
+  await sim.run(5_000, () => settled(client));
+  const { desk } = sim;
+  const conversation = desk.mine(visitor, false);
+  assert.ok(conversation);
+  const [peer] = desk.peers;
+  assert.ok(peer);
+  for (const text of ["two", "three"]) desk.append(conversation, "public", visitor, { kind: "text", text });
+  // The first of the two is lost on the way although the connection lives.
+  (peer as unknown as { next: number }).next += 1;
+  peer.follow();
+  await sim.run(2_000);
+  assert.deepEqual(texts(client), ["one", "two", "three"]);
+});
+
+test("a cloned device goes on as a new one, and nothing is doubled", async () => {
+  const { sim, visitor } = scene();
+  const store = new MemoryStore();
+  const client = new Client(CONFIG, sim.world(visitor, store));
+  await client.open();
+  await client.send("before");
+  await sim.run(5_000, () => settled(client));
+  // A copy of the profile wrote under the same counter.
+  const [id, device] = [...sim.desk.devices][0] ?? assert.fail();
+  device.highest = 2;
+  device.answers.set(2, { hash: "another body", place: sim.desk.rows[0] ?? assert.fail() });
+  await client.send("after");
+  await client.send("and more");
+  await sim.run(60_000, () => settled(client));
+  // Once each; what was on its way behind the clone's counter may have overtaken what it refused.
+  assert.deepEqual([...held(sim)].sort(), ["after", "and more", "before"]);
+  assert.equal(sim.desk.devices.size, 2);
+  assert.ok(sim.desk.devices.has(id));
+});
+
+test("a restored history is a new epoch: what it lost is shown as gone, what waits is sent", async () => {
+  const { sim, visitor } = scene();
+  const client = new Client(CONFIG, sim.world(visitor));
+  await client.open();
+  for (const text of ["kept", "lost"]) await client.send(text);
+  await sim.run(5_000, () => settled(client));
+  sim.desk.restore(2);
+  await sim.run(30_000, () => client.status === "connected");
+  await sim.run(5_000);
+  assert.deepEqual(client.timeline().map(({ entry }) => [entry?.seq, entry?.gone ?? false]), [[1, false], [2, false], [3, true]]);
+  await client.send("anew");
+  await sim.run(30_000, () => settled(client));
+  assert.deepEqual(held(sim), ["kept", "anew"]);
+  assert.deepEqual(texts(client), ["kept", "anew"]);
+});
+
+test("a refusal is obeyed by its class", async () => {
+  const { sim, visitor } = scene();
+  let refusals = 0;
+  sim.desk.refuse = ({ body }) => {
+    if (body.kind !== "text") return 0;
+    const { text } = body as { text: string };
+    if (text === "never") return REFUSAL.TextEmpty;
+    if (text === "later" && refusals < 3) {
+      refusals += 1;
+      return REFUSAL.Full;
+    }
+    return 0;
+  };
+  const client = new Client(CONFIG, sim.world(visitor));
+  await client.open();
+  for (const text of ["first", "never", "later", "last"]) await client.send(text);
+  await sim.run(60_000, () => client.outbox.length === 1 && held(sim).length === 3);
+  await sim.run(1_000);
+  assert.deepEqual(held(sim), ["first", "later", "last"]);
+  const failed = client.timeline().find((item) => item.pending)?.pending;
+  assert.equal(failed?.refused?.code, REFUSAL.TextEmpty);
+  sim.desk.refuse = () => 0;
+  await client.retry(failed?.key ?? 0);
+  await sim.run(10_000, () => settled(client));
+  assert.deepEqual(held(sim), ["first", "later", "last", "never"]);
+});
+
+test("silence is asked about, and a dead connection is left within the heartbeat", async () => {
+  const { sim, visitor } = scene();
+  const client = new Client(CONFIG, sim.world(visitor));
+  await client.open();
+  await sim.run(5_000, () => client.status === "connected");
+  // The network swallows everything without closing anything.
+  sim.online = false;
+  const before = sim.now_ms;
+  await sim.run(120_000, () => client.status !== "connected");
+  assert.ok(sim.now_ms - before <= 25_000 * 1.25 + 11_000, `${sim.now_ms - before} ms`);
+  sim.online = true;
+  await sim.run(30_000, () => client.status === "connected");
+  assert.equal(client.status, "connected");
+  // And an idle one that answers is kept.
+  const peers = [...sim.desk.peers];
+  await sim.run(600_000);
+  assert.deepEqual([...sim.desk.peers], peers);
+});
+
+test("a second tab takes the connection over and the first gives way without a fight", async () => {
+  const { sim, visitor } = scene();
+  const store = new MemoryStore();
+  const first = new Client(CONFIG, sim.world(visitor, store));
+  const world = sim.world(visitor, store);
+  await first.open();
+  await sim.run(5_000, () => first.status === "connected");
+  const second = new Client(CONFIG, world);
+  await second.open();
+  await sim.run(600_000);
+  assert.deepEqual([first.status, second.status], ["elsewhere", "connected"]);
+});
+
+test("the outbox and the text have their bounds", async () => {
+  const { sim, visitor } = scene();
+  const client = new Client(CONFIG, sim.world(visitor));
+  await assert.rejects(client.send("字".repeat(LIMITS.text_bytes_max / 3 + 1)), { code: REFUSAL.TextTooLong });
+  await client.send("x".repeat(LIMITS.text_bytes_max));
+  for (let count = 1; count < OUTBOX_MAX; count += 1) await client.send(`${count}`);
+  await assert.rejects(client.send("one more"), { code: REFUSAL.TooMany });
+  sim.drop = 0.02;
+  await client.open();
+  await sim.run(600_000, () => settled(client));
+  assert.equal(held(sim).length, OUTBOX_MAX);
+  assert.deepEqual(held(sim).slice(1), Array.from({ length: OUTBOX_MAX - 1 }, (_, index) => `${index + 1}`));
+});
+
+test("a file is uploaded first, then drafted, and survives a reload between the two", async () => {
+  const { sim, visitor } = scene();
+  const store = new MemoryStore();
+  sim.online = false;
+  const first = new Client(CONFIG, sim.world(visitor, store));
+  await first.open();
+  await first.sendFile(new Blob(["x"]), "a picture.png");
+  await first.send("after it");
+  await sim.run(5_000);
+  first.close();
+  sim.online = true;
+  const second = new Client(CONFIG, sim.world(visitor, store));
+  await second.open();
+  await sim.run(60_000, () => settled(second));
+  assert.deepEqual(sim.desk.rows.map((row) => row.body.kind).sort(), ["file", "opened", "text"]);
+});
+
+test("IndexedDB keeps counters, outbox, cursor and entries over a reload", async () => {
+  const { sim, visitor } = scene(7);
+  sim.rounds = 40;
+  const open = () => IndexedStore.open(indexedDB, "reload");
+  let client = new Client(CONFIG, sim.world(visitor, await open()));
+  await client.open();
+  for (const text of ["one", "two"]) await client.send(text);
+  await sim.run(20_000, () => settled(client));
+  client.close();
+  sim.online = false;
+  await client.send("written offline");
+  client = new Client(CONFIG, sim.world(visitor, await open()));
+  await client.load();
+  assert.deepEqual(texts(client), ["one", "two", "written offline"]);
+  sim.online = true;
+  await client.open();
+  await sim.run(20_000, () => settled(client));
+  assert.deepEqual(held(sim), ["one", "two", "written offline"]);
+  assert.equal(sim.desk.devices.size, 1);
+  const entries = client.timeline().map(({ entry }) => (entry as Entry).seq);
+  assert.deepEqual(entries, [1, 2, 3, 4]);
+  client.close();
+});
+
+test("two tabs of one browser never allot the same counter", async () => {
+  const { sim, visitor } = scene();
+  sim.rounds = 40;
+  const tabs = await Promise.all([1, 2].map(() => IndexedStore.open(indexedDB, "tabs")));
+  const [first, second] = tabs.map((store) => new Client(CONFIG, sim.world(visitor, store)));
+  assert.ok(first && second);
+  await Promise.all([first.send("a"), second.send("b"), first.send("c"), second.send("d")]);
+  await second.open();
+  await sim.run(20_000, () => held(sim).length === 4);
+  assert.deepEqual([...held(sim)].sort(), ["a", "b", "c", "d"]);
+});
