@@ -534,9 +534,9 @@ impl Client {
                 delivered: mark.delivered,
                 read: mark.read,
             }),
-            Down::PageEnd(down::PageEnd { request, conversation, lane, first, more }) => {
-                if self.pages.remove(&request).is_some() {
-                    let conversation = self.conversation(conversation)?;
+            Down::PageEnd(down::PageEnd { request, first, more, .. }) => {
+                // What was asked for is known here; a conversation that is not ours has no handle.
+                if let Some(Page { conversation, lane, .. }) = self.pages.remove(&request) {
                     on(News::PageEnd { request, conversation, lane, first, more });
                 }
             }
