@@ -6,8 +6,9 @@ use lodge_storage::Place;
 use lodge_storage::disk::RealDisk;
 
 use super::*;
+use crate::desk::Person;
+use crate::desk::entry::{Body, Entry};
 use crate::desk::register::SiteSettings;
-use crate::desk::{Body, Entry, Person};
 
 const NOW: u64 = 1_764_000_000_000;
 const HERE: [u8; 16] = [1; 16];
