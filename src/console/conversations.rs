@@ -62,7 +62,7 @@ pub(super) fn list(ask: Ask<'_>) -> Result<Answer, Refusal> {
     let me = ask.agent()?.agent.number;
     ask.query_keys(&["list", "site", "before", "limit"])?;
     let query = |key: &str| ask.asked.query.get(key).map(String::as_str);
-    let which = match query("list").unwrap_or("open") {
+    let which = match query("list").unwrap_or("mine") {
         "mine" => List::Mine(me),
         "unassigned" => List::Unassigned,
         "open" => List::Open,

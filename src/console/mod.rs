@@ -47,6 +47,8 @@ pub struct Rooms {
     pub public_url: String,
     /// Whether a stranger's browser would accept it.
     pub trust: Trust,
+    /// Of the certificate that was made here, to be compared by eye.
+    pub fingerprint: Option<String>,
 }
 
 /// Answers one question under `/api/v1`.
@@ -259,4 +261,3 @@ fn other_method(allowed: &'static str) -> Answer {
     let why = format!("Here one may only {allowed}.");
     Answer::refusal_with(405, &malformed(why)).with("allow", allowed)
 }
-

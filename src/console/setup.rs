@@ -15,7 +15,14 @@ use crate::limits::LOGIN_BYTES_MAX;
 struct State<'a> {
     /// Whether there is a token that somebody could use.
     open: bool,
-    tls: &'a Trust,
+    tls: Tls<'a>,
+}
+
+#[derive(Serialize)]
+struct Tls<'a> {
+    #[serde(flatten)]
+    trust: &'a Trust,
+    fingerprint: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -34,7 +41,8 @@ struct Wish {
 pub(super) fn state(ask: Ask<'_>) -> Result<Answer, Refusal> {
     ask.own_page(Act::Ask)?;
     let open = ask.rooms.access.setup_is_open(ask.now_ms);
-    Ok(Answer::json(200, &State { open, tls: &ask.rooms.trust }))
+    let tls = Tls { trust: &ask.rooms.trust, fingerprint: ask.rooms.fingerprint.as_deref() };
+    Ok(Answer::json(200, &State { open, tls }))
 }
 
 /// Whoever has the token, once. Nothing is made before it was found good and all else was checked; it is spent in
@@ -60,7 +68,7 @@ pub(super) async fn set_up(ask: Ask<'_>) -> Result<Answer, Refusal> {
             rooms.commit.register(draft).await?
         }
     };
-    let settings = SiteSettings { origins, ..SiteSettings::default() };
+    let settings = SiteSettings { origins, ..sites::usual() };
     let (app, site) = sites::register(ask, site_name, settings).await?;
     let (app_key, identity_key) = setting_up.finish(agent, &hashed, site, now_ms).await?;
     let cookie = rooms.access.begin_session(agent, now_ms).await?;

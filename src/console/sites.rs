@@ -102,7 +102,7 @@ pub(super) async fn create(ask: Ask<'_>) -> Result<Answer, Refusal> {
     let change: Change = ask.body()?;
     let site_name = change.name.as_deref().unwrap_or_default();
     let site_name = name("The name of the site", site_name)?;
-    let settings = settings_of(SiteSettings::default(), change)?;
+    let settings = settings_of(usual(), change)?;
     let (app, number) = register(ask, site_name, settings).await?;
     let access = &ask.rooms.access;
     let app_key = access.add_site_key(number, Sort::App, ask.now_ms).await?;
@@ -173,6 +173,11 @@ pub(super) async fn register(
     let draft = RegisterDraft::SiteCreated { app: app.clone(), name, settings };
     let number = ask.rooms.commit.register(draft).await?;
     Ok((app, number))
+}
+
+/// What a new site begins with.
+pub(super) fn usual() -> SiteSettings {
+    SiteSettings { colour: "#2f6f5e".to_owned(), ..SiteSettings::default() }
 }
 
 /// The origins as browsers send them, each once.

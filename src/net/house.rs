@@ -54,23 +54,33 @@ pub struct Face {
     pub origins: Vec<String>,
 }
 
+/// Answers a JSON request.
+pub type Answers = dyn Fn(Asked) -> Boxed<Answer> + Send + Sync;
+/// May this page use this site; without a site: is it our own?
+pub type Origins = dyn Fn(&Origin<'_>) -> Result<(), Refusal> + Send + Sync;
+/// The site of an AppID.
+pub type Faces = dyn Fn(&str) -> Option<Face> + Send + Sync;
+/// Who may upload now.
+pub type Holders = dyn Fn(&Credentials) -> Result<Holder, Refusal> + Send + Sync;
+/// The file at a place, for a member. May wait for the disk.
+pub type Files = dyn Fn(&Credentials, Place) -> Result<File, Refusal> + Send + Sync;
+/// Lets a page or an agent sit down; refuses before the upgrade.
+pub type Seats = dyn Fn(&Credentials, Encoding) -> Result<Serving, Refusal> + Send + Sync;
+/// Whether drafts can be taken; if not, why.
+pub type Ready = dyn Fn() -> Result<(), String> + Send + Sync;
+/// Further rows of /metrics: name, type, value.
+pub type Rows = dyn Fn() -> Vec<(&'static str, &'static str, u64)> + Send + Sync;
+
 pub struct House {
-    /// Answers a JSON request.
-    pub answer: Box<dyn Fn(Asked) -> Boxed<Answer> + Send + Sync>,
-    /// May this page use this site; without a site: is it our own?
-    pub origin: Box<dyn Fn(&Origin<'_>) -> Result<(), Refusal> + Send + Sync>,
-    /// The site of an AppID.
-    pub face: Box<dyn Fn(&str) -> Option<Face> + Send + Sync>,
-    /// Who may upload now.
-    pub holder: Box<dyn Fn(&Credentials) -> Result<Holder, Refusal> + Send + Sync>,
-    /// The file at a place, for a member. May wait for the disk.
-    pub file: Arc<dyn Fn(&Credentials, Place) -> Result<File, Refusal> + Send + Sync>,
-    /// Lets a page or an agent sit down; refuses before the upgrade.
-    pub sit: Box<dyn Fn(&Credentials, Encoding) -> Result<Serving, Refusal> + Send + Sync>,
-    /// Whether drafts can be taken; if not, why.
-    pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
-    /// Further rows of /metrics.
-    pub metrics: Box<dyn Fn() -> Vec<(&'static str, &'static str, u64)> + Send + Sync>,
+    pub answer: Box<Answers>,
+    pub origin: Box<Origins>,
+    pub face: Box<Faces>,
+    pub holder: Box<Holders>,
+    /// Shared, because it runs in the disk's pool.
+    pub file: Arc<Files>,
+    pub sit: Box<Seats>,
+    pub ready: Box<Ready>,
+    pub metrics: Box<Rows>,
     pub telemetry: Arc<Telemetry>,
     pub uploads: Arc<Uploads>,
     pub blobs: Blobs,

@@ -27,7 +27,7 @@ use super::house::{Credentials, Face, House, Origin, Place as FilePlace};
 use super::listener::Place;
 use super::peer::Proxies;
 use super::policy::{self, Kind};
-use super::request::{Bad, CSRF_HEADER, Called, once};
+use super::request::{Bad, Called, once};
 use super::stream::Stream;
 use super::websocket::Socket;
 use super::{file, page};
