@@ -172,6 +172,9 @@ fn decode(part: &str, text: &str) -> Result<Vec<u8>, Refusal> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(part: &str, json: &'a [u8]) -> Result<T, Refusal> {
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return refuse(format!("The identity token's {part} is not a JSON object."));
+    }
     serde_json::from_slice(json).map_err(|error| {
         invalid(format!("The identity token's {part}: {}.", quoted(&error.to_string())))
     })
