@@ -14,6 +14,7 @@ pub mod http;
 pub mod page;
 pub mod policy;
 pub mod request;
+pub mod rooms;
 
 // Files.
 pub mod file;
@@ -24,6 +25,9 @@ pub mod upload;
 // WebSocket.
 pub mod guard;
 pub mod websocket;
+
+pub use doors::{Doors, public_url};
+pub use rooms::{Rooms, Seat};
 
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use lodge_proto::refusal::{Refusal, RefusalCode};
-use lodge_storage::Blobs;
 use lodge_storage::disk::RealDisk;
+use lodge_storage::{Options, Store};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -196,7 +196,9 @@ fn cardboard(
     hanging: &Arc<Hanging>,
 ) -> House {
     let hanging = hanging.clone();
-    let blobs = Blobs::open(Arc::new(RealDisk), scratch, &[3; 32]).unwrap();
+    let options = Options::default();
+    let Store { blobs, .. } =
+        Store::open(Arc::new(RealDisk), &scratch.join("store"), &options, &mut |_| ()).unwrap();
     let disk = DiskPool::new();
     let uploads = Uploads::new(blobs.clone(), disk.clone(), Leases::new(&[7; KEY_BYTES]));
     let (ready, files) = (ready.clone(), files.clone());
