@@ -23,6 +23,7 @@ pub mod sniff;
 pub mod upload;
 
 // WebSocket.
+pub mod connection;
 pub mod guard;
 pub mod websocket;
 
