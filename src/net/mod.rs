@@ -14,7 +14,6 @@ pub mod http;
 pub mod page;
 pub mod policy;
 pub mod request;
-pub mod rooms;
 
 // Files.
 pub mod file;
@@ -26,9 +25,6 @@ pub mod upload;
 pub mod connection;
 pub mod guard;
 pub mod websocket;
-
-pub use doors::{Doors, public_url};
-pub use rooms::{Rooms, Seat};
 
 #[cfg(test)]
 mod tests;
