@@ -12,8 +12,8 @@ const shots = fileURLToPath(new URL("../shots/", import.meta.url));
 mkdirSync(shots, { recursive: true });
 
 /** A shop's page under a strict policy, and one that fights what it carries. */
-const page = (hostile) => `<!doctype html><html lang="en"><meta charset="utf-8"><title>Shop</title>
-${hostile ? "<script>JSON.parse=JSON.stringify=()=>'no';window.fetch=()=>{throw 1};Array.prototype.map=Array.prototype.push=()=>{throw 1};Object.prototype.kind='bad';Object.prototype[0]='lodge'</script><style>*{color:red!important;display:block!important;transform:rotate(9deg)!important}</style>" : ""}
+const page = (hostile) => `<!doctype html><html lang="en"><meta charset="utf-8"><title>Shop</title><meta name=viewport content='width=device-width'>
+${hostile ? "<script>JSON.parse=JSON.stringify=()=>'no';window.fetch=()=>{throw 1};Array.prototype.map=Array.prototype.push=()=>{throw 1};Object.prototype.kind='bad';Object.prototype[0]='lodge'</script><style>body *,iframe{color:red!important;opacity:.2!important;transform:rotate(9deg)!important}body{transform:translateX(40px);overflow:hidden}</style>" : ""}
 <style>body{font:16px/1.6 Georgia,serif;margin:8vh auto;max-width:44rem;color:#333;padding:0 24px}h1{font-size:2.4rem}</style>
 <h1>Boots for long winters</h1><p>${"Hand-welted, resoleable, and made to be kept for decades rather than seasons. ".repeat(14)}</p>
 <script src="${desk}/widget.js" data-app="DEMO" async></script>`;

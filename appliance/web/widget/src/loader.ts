@@ -118,5 +118,6 @@
     window.visualViewport.addEventListener("resize", place);
     window.visualViewport.addEventListener("scroll", place);
   }
-  (document.body || document.documentElement).appendChild(frame);
+  // Beside the body, so that whatever moves, hides or replaces the page's content leaves the chat alone.
+  document.documentElement.appendChild(frame);
 })();

@@ -22,8 +22,9 @@ export class Words {
     this.language = known === "zh" ? "zh" : "en";
     this.table = this.language === "zh" ? zh : en;
     this.refusals = this.language === "zh" ? REFUSAL_TEXT_ZH : REFUSAL_TEXT_EN;
-    const tag = this.language === "zh" ? "zh-CN" : asked.find((tag) => tag.startsWith("en")) || "en";
-    this.clock = new Intl.DateTimeFormat(tag, { hour: "numeric", minute: "2-digit" });
+    // A page says "en" where its reader's browser says "en-GB": the reader knows how they read a clock.
+    const tag = asked.find((tag) => tag.startsWith(`${this.language}-`)) ?? this.language;
+    this.clock = new Intl.DateTimeFormat(tag, { timeStyle: "short" });
     this.date = new Intl.DateTimeFormat(tag, { year: "numeric", month: "long", day: "numeric" });
   }
 
