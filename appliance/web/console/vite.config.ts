@@ -6,8 +6,8 @@ import { stage } from "./dev/stage.mjs";
 
 const rehearsal: Plugin = {
   name: "lodge-rehearsal",
-  configureServer(server) {
-    const { answer, connect } = stage();
+  async configureServer(server) {
+    const { answer, connect } = await stage();
     server.middlewares.use(answer);
     server.httpServer?.on("upgrade", connect);
   },
