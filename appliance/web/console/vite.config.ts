@@ -27,7 +27,7 @@ export default defineConfig({
     rolldownOptions: {
       output: {
         entryFileNames: "console.js",
-        chunkFileNames: "[name].js",
+        chunkFileNames: ({ name }) => `${name.toLowerCase()}.js`,
         assetFileNames: "console[extname]",
       },
     },

@@ -94,6 +94,7 @@ export const en = {
   pane_talk: "Conversation",
   pane_visitor: "About the visitor",
   messages: "Messages",
+  typing: "typing…",
   is_typing: (name: string) => `${name} is typing…`,
   new_messages: "New",
   to_newest: "To the newest",

@@ -90,6 +90,7 @@ export const zh: Words = {
   pane_talk: "会话",
   pane_visitor: "访客资料",
   messages: "消息",
+  typing: "正在输入…",
   is_typing: (name) => `${name}正在输入…`,
   new_messages: "新消息",
   to_newest: "回到最新",
