@@ -23,7 +23,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use lodge::Lodge;
-use peers::Peer;
 use peers::raw::Raw;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;

@@ -29,3 +29,63 @@ pub const HEARTBEAT_MS: u64 = 25_000;
 pub const PREVIEW_CHARS_MAX: usize = 120;
 /// Rows of one list answer.
 pub const LIST_ROWS_MAX: usize = 100;
+
+// -- who is who
+
+/// Bytes of UTF-8 in any name.
+pub const NAME_BYTES_MAX: usize = lodge_proto::limits::NAME_BYTES_MAX;
+/// Bytes of a login.
+pub const LOGIN_BYTES_MAX: usize = 64;
+/// Bytes of a password; what is longer is refused before it is hashed.
+pub const PASSWORD_BYTES_MAX: usize = 256;
+/// Sign-ins that wait for a hash; the next one is told to come back.
+pub const HASHES_WAITING_MAX: usize = 32;
+/// Failed sign-ins in a row that cost nothing.
+pub const FREE_FAILURES_MAX: u32 = 5;
+/// The longest wait after many.
+pub const LOCKOUT_MS_MAX: u64 = 15 * 60 * 1_000;
+/// Logins whose failures are remembered.
+pub const LOGINS_REMEMBERED_MAX: usize = 16_384;
+/// Addresses and acts whose pace is remembered.
+pub const PACES_MAX: usize = 65_536;
+/// Without a sign of life for this long an agent's session is over.
+pub const SESSION_IDLE_MS_MAX: u64 = 12 * 60 * 60 * 1_000;
+/// However busy, an agent's session is over after this long.
+pub const SESSION_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Sessions of one agent; a further one ends the one that was seen least recently.
+pub const SESSIONS_AGENT_MAX: usize = 8;
+/// Characters of a visitor's token: 75 bytes around the longest name.
+pub const VISITOR_TOKEN_CHARS_MAX: usize = (75 + NAME_BYTES_MAX).div_ceil(3) * 4;
+/// Characters of an identity token.
+pub const IDENTITY_CHARS_MAX: usize = lodge_proto::limits::TOKEN_BYTES_MAX;
+/// Seconds from `iat` to `exp` of an identity token.
+pub const IDENTITY_LIFE_S_MAX: u64 = 3_600;
+/// Bytes of what a site calls its visitor.
+pub const SUBJECT_BYTES_MAX: usize = 255;
+/// Bytes of an e-mail address.
+pub const EMAIL_BYTES_MAX: usize = 254;
+/// Attributes in an identity token.
+pub const ATTRIBUTES_MAX: usize = 32;
+/// Bytes of one attribute's name.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 64;
+/// Bytes of one attribute's value.
+pub const ATTRIBUTE_BYTES_MAX: usize = 255;
+/// Characters of a stranger's text that a refusal repeats.
+pub const QUOTED_CHARS_MAX: usize = 200;
+/// Secrets of one sort that a site may have at a time: the old one, the new one, one forgotten somewhere.
+pub const SITE_KEYS_MAX: usize = 3;
+/// Origins of one site.
+pub const ORIGINS_MAX: usize = 50;
+/// Characters of one origin.
+pub const ORIGIN_CHARS_MAX: usize = 280;
+
+// -- the JSON API
+
+/// Bytes of JSON in one request.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Characters of the name of a person or a site.
+pub const NAME_CHARS_MAX: usize = 100;
+/// Characters of one of a site's own texts.
+pub const WORDING_CHARS_MAX: usize = 300;
+
+const _: () = assert!(VISITOR_TOKEN_CHARS_MAX <= lodge_proto::limits::TOKEN_BYTES_MAX);

@@ -13,7 +13,7 @@ use crate::{Outcome, text};
 
 const KIND: u16 = 1;
 
-pub struct Lodge {
+pub(crate) struct Lodge {
     log: Log,
     scribe: Scribe<usize>,
     /// The writers of one batch.
@@ -24,29 +24,29 @@ pub struct Lodge {
 }
 
 /// What one round wrote.
-pub struct Batches {
-    pub records: u64,
-    pub batches: u64,
-    pub bytes: u64,
-    pub took: Duration,
+pub(crate) struct Batches {
+    pub(crate) records: u64,
+    pub(crate) batches: u64,
+    pub(crate) bytes: u64,
+    pub(crate) took: Duration,
 }
 
 impl Batches {
-    pub fn records_per_second(&self) -> f64 {
+    pub(crate) fn records_per_second(&self) -> f64 {
         self.records as f64 / self.took.as_secs_f64()
     }
 
-    pub fn records_a_batch(&self) -> f64 {
+    pub(crate) fn records_a_batch(&self) -> f64 {
         self.records as f64 / self.batches as f64
     }
 
-    pub fn bytes_a_batch(&self) -> f64 {
+    pub(crate) fn bytes_a_batch(&self) -> f64 {
         self.bytes as f64 / self.batches as f64
     }
 }
 
 impl Lodge {
-    pub fn open(dir: &Path) -> Outcome<Lodge> {
+    pub(crate) fn open(dir: &Path) -> Outcome<Lodge> {
         let store = Store::open(Arc::new(RealDisk), dir, &Options::default(), &mut |_| {})?;
         let log = store.log.clone();
         let (tell, settled) = channel();
@@ -61,7 +61,7 @@ impl Lodge {
         Ok(Lodge { log, scribe, settled, seqs: Vec::new(), _store: store })
     }
 
-    pub fn round(&mut self, writers: usize, lasting: Duration) -> Outcome<Batches> {
+    pub(crate) fn round(&mut self, writers: usize, lasting: Duration) -> Outcome<Batches> {
         let from = self.log.watermark();
         let begun = Instant::now();
         for writer in 0..writers {
@@ -85,7 +85,7 @@ impl Lodge {
         Ok(Batches { records, batches, bytes: end - from.0, took })
     }
 
-    pub fn append(&mut self, writer: usize) -> Outcome<()> {
+    pub(crate) fn append(&mut self, writer: usize) -> Outcome<()> {
         if writer >= self.seqs.len() {
             self.seqs.resize(writer + 1, 0);
         }
@@ -100,7 +100,7 @@ impl Lodge {
         Ok(())
     }
 
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         self.scribe.close();
     }
 }

@@ -44,7 +44,7 @@ struct Connection {
     visitor: String,
 }
 
-pub fn start(dir: &Path) -> Outcome<Box<dyn Peer>> {
+pub(crate) fn start(dir: &Path) -> Outcome<Box<dyn Peer>> {
     let (files, socket) = (dir.join("files"), dir.join("socket"));
     let user = format!("--user={}", super::user_name()?);
     let files = format!("--datadir={}", files.display());

@@ -2,7 +2,7 @@
 
 mod mariadb;
 mod postgres;
-pub mod raw;
+pub(crate) mod raw;
 mod redb;
 mod redis;
 mod sqlite;
@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Outcome, text};
 
-pub trait Peer {
+pub(crate) trait Peer {
     fn name(&self) -> &'static str;
     /// Durable texts a second, with so many writers who each wait for their answer.
     fn round(&mut self, writers: usize, lasting: Duration) -> Outcome<f64>;
@@ -28,7 +28,7 @@ pub trait Peer {
 type Start = fn(&Path) -> Outcome<Box<dyn Peer>>;
 
 /// Starts those that are wanted and can be; the others are named on stderr.
-pub fn start(dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<Box<dyn Peer>> {
+pub(crate) fn start(dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<Box<dyn Peer>> {
     let all: [(&str, Start); 5] = [
         ("mariadb", mariadb::start),
         ("postgres", postgres::start),

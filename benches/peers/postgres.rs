@@ -2,9 +2,7 @@
 //! protocol to speak it without a client that would cost more than the server.
 
 use std::io::{BufReader, Read, Write};
-use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -39,22 +37,13 @@ struct Connection {
     visitor: String,
 }
 
-pub fn start(dir: &Path) -> Outcome<Box<dyn Peer>> {
+pub(crate) fn start(dir: &Path) -> Outcome<Box<dyn Peer>> {
     let packaged = packaged_programs();
     let files = dir.join("files");
-    let mut initdb = Command::new(program("initdb", &packaged)?);
-    let mut command = Command::new(program("postgres", &packaged)?);
-    // It refuses to run as root.
-    if rustix::process::geteuid().is_root() {
-        let (user, group) = account("postgres")?;
-        // The way to a directory must be open to who lives in it.
-        open_way(dir)?;
-        chown(dir, Some(user), Some(group))?;
-        for command in [&mut initdb, &mut command] {
-            command.uid(user).gid(group).current_dir(dir);
-        }
-    }
-    run(initdb.arg("-D").arg(&files).args(["-A", "trust", "-U", "lodge", "--locale=C.UTF-8"]))?;
+    let mut initdb = as_nobody(program("initdb", &packaged)?);
+    initdb.arg("-D").arg(&files).args(["-A", "trust", "-U", "lodge", "--locale=C.UTF-8"]);
+    run(&mut initdb)?;
+    let mut command = as_nobody(program("postgres", &packaged)?);
     command.arg("-D").arg(&files).arg("-k").arg(dir);
     command.args(["-c", "listen_addresses=", "-c", "max_connections=1100"]);
     let mut server = Server::start(&mut command, dir, Signal::INT)?;
@@ -170,19 +159,13 @@ fn packaged_programs() -> Vec<PathBuf> {
     versions.into_iter().rev().map(|(_, dir)| dir).collect()
 }
 
-/// User and group numbers from `/etc/passwd`.
-fn account(name: &str) -> Outcome<(u32, u32)> {
-    let passwd = std::fs::read_to_string("/etc/passwd")?;
-    let fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let mut named = fields.filter(|fields| fields.first() == Some(&name));
-    match named.next().as_deref() {
-        Some([_, _, user, group, ..]) => Ok((user.parse()?, group.parse()?)),
-        _ => Err(format!("there is no user {name}").into()),
+/// It refuses to run as root. In a user namespace we are somebody else to it, and still ourselves to
+/// our files.
+fn as_nobody(program: PathBuf) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
     }
-}
-
-fn open_way(dir: &Path) -> Outcome<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let above = dir.parent().ok_or("a directory without a parent")?;
-    Ok(std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o711))?)
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-user=65534", "--map-group=65534"]).arg(program);
+    command
 }

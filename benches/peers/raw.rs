@@ -11,14 +11,14 @@ use crate::lodge::Batches;
 const FILE_BYTES: u64 = 256 << 20;
 const BLOCK_BYTES: u64 = 4096;
 
-pub struct Raw {
+pub(crate) struct Raw {
     file: File,
     bytes: Vec<u8>,
     offset: u64,
 }
 
 impl Raw {
-    pub fn open(path: &Path) -> Outcome<Raw> {
+    pub(crate) fn open(path: &Path) -> Outcome<Raw> {
         let file = File::create_new(path)?;
         let bytes = vec![0x4C; 8 << 20];
         for offset in (0..FILE_BYTES).step_by(bytes.len()) {
@@ -29,7 +29,7 @@ impl Raw {
     }
 
     /// Records a second in batches that are as large as `ours` were on average.
-    pub fn round(&mut self, ours: &Batches, lasting: Duration) -> Outcome<f64> {
+    pub(crate) fn round(&mut self, ours: &Batches, lasting: Duration) -> Outcome<f64> {
         let len = (ours.bytes_a_batch() as u64).next_multiple_of(BLOCK_BYTES);
         let bytes = self.bytes.get(..len as usize).ok_or("a batch of more than 8 MiB")?;
         let begun = Instant::now();

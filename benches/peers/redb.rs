@@ -15,7 +15,7 @@ struct Redb {
     seqs: Vec<u64>,
 }
 
-pub fn start(dir: &Path) -> Outcome<Box<dyn Peer>> {
+pub(crate) fn start(dir: &Path) -> Outcome<Box<dyn Peer>> {
     Ok(Box::new(Redb { db: Database::create(dir.join("texts.redb"))?, seqs: Vec::new() }))
 }
 

@@ -23,7 +23,7 @@ struct Connection {
     list: String,
 }
 
-pub fn start(dir: &Path) -> Outcome<Box<dyn Peer>> {
+pub(crate) fn start(dir: &Path) -> Outcome<Box<dyn Peer>> {
     let socket = dir.join("socket");
     let mut command = Command::new(program("redis-server", &[])?);
     command.args(["--port", "0", "--maxclients", "2000", "--daemonize", "no"]);

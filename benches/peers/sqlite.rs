@@ -12,7 +12,7 @@ struct Sqlite {
     db: Connection,
 }
 
-pub fn start(dir: &Path) -> Outcome<Box<dyn Peer>> {
+pub(crate) fn start(dir: &Path) -> Outcome<Box<dyn Peer>> {
     let db = Connection::open(dir.join("texts.db"))?;
     db.execute_batch(
         "PRAGMA journal_mode = WAL;

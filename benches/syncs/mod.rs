@@ -13,12 +13,12 @@ use crate::lodge::Lodge;
 use crate::{Outcome, print};
 
 /// The first argument of the child, before its directory.
-pub const CHILD: &str = "--appending-child";
+pub(crate) const CHILD: &str = "--appending-child";
 
 const SYNCS: &str = "trace=fsync,fdatasync,sync,syncfs,sync_file_range,msync";
 const LASTING: Duration = Duration::from_millis(300);
 
-pub fn run_child(dir: &Path) -> Outcome<()> {
+pub(crate) fn run_child(dir: &Path) -> Outcome<()> {
     let mut log = Lodge::open(dir)?;
     for writers in [1, 64] {
         log.round(writers, LASTING)?;
@@ -27,7 +27,7 @@ pub fn run_child(dir: &Path) -> Outcome<()> {
     Ok(())
 }
 
-pub fn prove(dir: &Path) -> Outcome<()> {
+pub(crate) fn prove(dir: &Path) -> Outcome<()> {
     let trace = dir.with_extension("strace");
     let strace = Command::new("strace")
         .args(["-f", "-y", "-qq", "-e", "signal=none", "-e", SYNCS, "-o"])
@@ -56,7 +56,7 @@ pub fn prove(dir: &Path) -> Outcome<()> {
         };
         let file = file.split(['<', '>']).nth(1).unwrap_or_default();
         let file = Path::new(file).strip_prefix(dir).unwrap_or(Path::new(file));
-        *calls.entry(format!("{call} {}", file.display())).or_insert(0_u64) += 1;
+        *calls.entry(format!("{call} ./{}", file.display())).or_insert(0_u64) += 1;
         if file.extension().is_some_and(|end| end == "seg") {
             match call {
                 "fdatasync" => of_segments += 1,

@@ -534,9 +534,9 @@ impl Client {
                 delivered: mark.delivered,
                 read: mark.read,
             }),
-            Down::PageEnd(down::PageEnd { request, conversation, lane, first, more }) => {
-                if self.pages.remove(&request).is_some() {
-                    let conversation = self.conversation(conversation)?;
+            Down::PageEnd(down::PageEnd { request, first, more, .. }) => {
+                // What was asked for is known here; a conversation that is not ours has no handle.
+                if let Some(Page { conversation, lane, .. }) = self.pages.remove(&request) {
                     on(News::PageEnd { request, conversation, lane, first, more });
                 }
             }
@@ -699,5 +699,290 @@ fn named(handles: &BTreeMap<Id, ConversationHandle>, conversation: Target) -> Re
     match conversation {
         Target::Mine => Ref::Mine,
         Target::Id(id) => handles.get(&id).map_or(Ref::Id(id), |&handle| Ref::Handle(handle)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::draft_hash;
+    use crate::frame::ConversationState;
+
+    const CONVERSATION: Id = [7; 16];
+    const HANDLE: ConversationHandle = ConversationHandle(2);
+
+    fn client() -> Client {
+        let mut client = Client::new(Encoding::Binary, Device::new([1; 16]));
+        client.open("");
+        hear(&mut client, 0, &welcome(Epoch(1), 0));
+        assert!(client.is_live());
+        client
+    }
+
+    fn welcome(epoch: Epoch, counter: u64) -> Vec<Down<'static>> {
+        vec![
+            Down::Person(down::Person {
+                handle: PersonHandle(1),
+                id: [1; 16],
+                kind: PersonKind::Visitor,
+                name: "",
+                online: true,
+            }),
+            Down::HelloOk(down::HelloOk {
+                version: 1,
+                caps: 0,
+                epoch,
+                person: PersonHandle(1),
+                counter,
+                heartbeat_ms: 25_000,
+                text_max: 16_384,
+                batch_max: 65_536,
+                upload_max: 0,
+                unsettled_max: 64,
+                now_ms: 0,
+                watermark: 0,
+            }),
+            Down::Conversation(down::Conversation {
+                handle: HANDLE,
+                id: CONVERSATION,
+                site: "s",
+                visitor: PersonHandle(1),
+                assignee: PersonHandle(0),
+                state: ConversationState::Open,
+                public_head: 0,
+                staff_head: 0,
+                public_time_ms: 0,
+                marks: Vec::new(),
+            }),
+        ]
+    }
+
+    fn entry(seq: u64) -> Down<'static> {
+        Down::Entry(down::Entry {
+            conversation: HANDLE,
+            lane: Lane::Public,
+            seq,
+            position: seq * 10,
+            time_ms: 0,
+            author: PersonHandle::SYSTEM,
+            body: EntryBody::Text { text: "t" },
+        })
+    }
+
+    fn refused(counter: u64, code: RefusalCode, retry_after_ms: u64) -> Down<'static> {
+        let outcome = Outcome::Refused { code, text: "", retry_after_ms };
+        Down::Settled(down::Settled { counter, outcome })
+    }
+
+    /// Feeds frames and says what the application learnt, by name and Seq or counter.
+    fn hear(client: &mut Client, now_ms: u64, frames: &[Down<'_>]) -> Vec<(&'static str, u64)> {
+        let mut batch = Batch::new(Encoding::Binary);
+        frames.iter().for_each(|frame| batch.push(frame));
+        let mut news = Vec::new();
+        let mut on = |it: News<'_>| match it {
+            News::Entry(entry) => news.push(("entry", entry.seq)),
+            News::Paged { entry, .. } => news.push(("paged", entry.seq)),
+            News::PageEnd { first, .. } => news.push(("page end", first)),
+            News::Settled { counter, .. } => news.push(("settled", counter)),
+            News::Synced { cursor } => news.push(("synced", cursor)),
+            News::Refused(refusal) => news.push(("refused", refusal.code.number())),
+            _ => {}
+        };
+        client.receive(&batch.take(), now_ms, &mut on).unwrap();
+        news
+    }
+
+    /// What leaves at this moment, by name and what tells it apart.
+    fn said(client: &mut Client, now_ms: u64) -> Vec<(&'static str, u64)> {
+        let batch = client.write(now_ms).unwrap_or_default();
+        codec::decode_up(&batch)
+            .map(|frame| match frame.unwrap() {
+                Up::Draft(draft) => ("draft", draft.counter),
+                Up::Gap(gap) => ("gap", gap.have),
+                Up::Mark(mark) => ("mark", mark.read),
+                Up::Page(page) => ("page", page.request),
+                Up::Pong(pong) => ("pong", pong.nonce),
+                other => (other.name(), 0),
+            })
+            .collect()
+    }
+
+    fn write_text(client: &mut Client, text: &str) -> Result<u64, Refusal> {
+        client.draft(Target::Mine, Lane::Public, &DraftBody::Text { text })
+    }
+
+    #[test]
+    fn an_entry_is_told_once_and_a_hole_is_asked_for() {
+        let mut client = client();
+        let news = hear(&mut client, 0, &[entry(4), entry(5), entry(5), entry(4)]);
+        assert_eq!(news, [("entry", 4), ("entry", 5)]);
+        // 6 is missing: 7 and 8 are not shown, and the cursor does not pass them.
+        let synced = Down::Synced(down::Synced { cursor: 90 });
+        assert_eq!(hear(&mut client, 0, &[entry(7), entry(8), synced.clone()]), []);
+        assert_eq!(said(&mut client, 0), [("gap", 5)]);
+        assert_eq!(client.device().cursor, 0);
+        let news = hear(&mut client, 0, &[entry(6), entry(7), entry(8), synced]);
+        assert_eq!(news, [("entry", 6), ("entry", 7), ("entry", 8), ("synced", 90)]);
+        assert_eq!(client.device().cursor, 90);
+    }
+
+    #[test]
+    fn a_page_is_told_as_a_page_and_asked_again_on_the_next_connection() {
+        let mut client = client();
+        hear(&mut client, 0, &[entry(9)]);
+        let request = client.page(CONVERSATION, Lane::Public, 9, 3).unwrap();
+        assert_eq!(said(&mut client, 0), [("page", request)]);
+        assert_eq!(said(&mut client, 0), []);
+        client.open("");
+        hear(&mut client, 0, &welcome(Epoch(1), 0));
+        assert_eq!(said(&mut client, 0), [("page", request)]);
+        let end = Down::PageEnd(down::PageEnd {
+            request,
+            conversation: ConversationHandle(0),
+            lane: Lane::Public,
+            first: 6,
+            more: true,
+        });
+        let news =
+            hear(&mut client, 0, &[entry(6), entry(7), entry(8), entry(10), end.clone(), end]);
+        let expected = [("paged", 6), ("paged", 7), ("paged", 8), ("entry", 10), ("page end", 6)];
+        assert_eq!(news, expected);
+    }
+
+    #[test]
+    fn drafts_are_sent_in_order_up_to_the_limit_and_no_further() {
+        let mut client = client();
+        for _ in 0..UNSETTLED_MAX + 1 {
+            write_text(&mut client, "t").unwrap();
+        }
+        let sent = said(&mut client, 0);
+        assert_eq!(sent.len() as u64, UNSETTLED_MAX);
+        assert_eq!(sent.first(), Some(&("draft", 1)));
+        assert_eq!(said(&mut client, 0), []);
+        let gone = refused(1, RefusalCode::NotAllowed, 0);
+        assert_eq!(hear(&mut client, 0, &[gone]), [("settled", 1)]);
+        assert_eq!(said(&mut client, 0), [("draft", UNSETTLED_MAX + 1)]);
+    }
+
+    #[test]
+    fn what_may_be_tried_again_is_sent_again_with_all_that_came_behind() {
+        let mut client = client();
+        (0..3).for_each(|_| drop(write_text(&mut client, "t")));
+        assert_eq!(said(&mut client, 0).len(), 3);
+        let busy = [refused(2, RefusalCode::Busy, 50), refused(3, RefusalCode::CounterGap, 0)];
+        assert_eq!(hear(&mut client, 1_000, &busy), []);
+        assert_eq!(said(&mut client, 1_049), []);
+        assert_eq!(client.wakes_at_ms(), Some(1_000 + RETRY_MS));
+        assert_eq!(said(&mut client, 1_000 + RETRY_MS), [("draft", 2), ("draft", 3)]);
+    }
+
+    #[test]
+    fn an_outbox_ends_at_its_limit() {
+        let mut client = client();
+        for nth in 1..=OUTBOX_MAX as u64 {
+            assert_eq!(write_text(&mut client, "t"), Ok(nth));
+        }
+        let refusal = write_text(&mut client, "t").unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::TooManyUnsettled);
+    }
+
+    #[test]
+    fn what_would_break_the_connection_is_not_queued() {
+        let mut twin = Client::new(Encoding::Json, Device::new([1; 16]));
+        let controls = "\u{1}".repeat(crate::limits::TEXT_BYTES_MAX);
+        assert_eq!(write_text(&mut twin, &controls).unwrap_err().code, RefusalCode::TextTooLong);
+        assert_eq!(write_text(&mut client(), &controls), Ok(1));
+        assert_eq!(write_text(&mut twin, "").unwrap_err().code, RefusalCode::TextEmpty);
+    }
+
+    #[test]
+    fn a_copied_draft_waits_for_the_others_and_then_for_a_new_device() {
+        let mut client = client();
+        write_text(&mut client, "first").unwrap();
+        write_text(&mut client, "second").unwrap();
+        assert_eq!(said(&mut client, 0).len(), 2);
+        assert_eq!(hear(&mut client, 0, &[refused(2, RefusalCode::DeviceCloned, 0)]), []);
+        assert!(!client.needs_device(), "the first may be accepted yet");
+        write_text(&mut client, "third").unwrap();
+        assert_eq!(said(&mut client, 0), [], "nothing new goes out under a copied device");
+        hear(&mut client, 0, &[refused(1, RefusalCode::NotAllowed, 0)]);
+        assert!(client.needs_device());
+        client.renew([2; 16]);
+        assert!(!client.needs_device());
+        assert_eq!((client.device().last_counter, client.device().epoch), (2, Epoch(1)));
+        client.open("");
+        hear(&mut client, 0, &welcome(Epoch(1), 0));
+        assert_eq!(said(&mut client, 0), [("draft", 1), ("draft", 2)]);
+    }
+
+    #[test]
+    fn a_restored_history_is_begun_anew_and_the_outbox_is_kept() {
+        let mut client = client();
+        hear(&mut client, 0, &[entry(1), Down::Synced(down::Synced { cursor: 10 })]);
+        write_text(&mut client, "t").unwrap();
+        client.open("");
+        hear(&mut client, 0, &welcome(Epoch(2), 0));
+        assert!(client.needs_device() && !client.is_live());
+        client.renew([2; 16]);
+        assert_eq!((client.device().cursor, client.device().epoch), (0, Epoch(0)));
+        client.open("");
+        hear(&mut client, 0, &welcome(Epoch(2), 0));
+        assert_eq!(said(&mut client, 0), [("draft", 1)]);
+        assert_eq!(hear(&mut client, 0, &[entry(1)]), [("entry", 1)]);
+    }
+
+    #[test]
+    fn counters_that_were_never_allotted_mean_a_copy() {
+        let mut client = Client::new(Encoding::Binary, Device::new([1; 16]));
+        client.open("");
+        hear(&mut client, 0, &welcome(Epoch(1), 1));
+        assert!(client.needs_device());
+    }
+
+    #[test]
+    fn marks_only_rise_and_are_said_once_a_second() {
+        let mut client = client();
+        client.mark(CONVERSATION, 5, 3);
+        assert_eq!(said(&mut client, MARK_INTERVAL_MS), [("mark", 3)]);
+        client.mark(CONVERSATION, 4, 2);
+        assert_eq!(client.wakes_at_ms(), None, "nothing new was said");
+        client.mark(CONVERSATION, 9, 9);
+        assert_eq!(said(&mut client, 2 * MARK_INTERVAL_MS - 1), []);
+        assert_eq!(client.wakes_at_ms(), Some(2 * MARK_INTERVAL_MS));
+        assert_eq!(said(&mut client, 2 * MARK_INTERVAL_MS), [("mark", 9)]);
+        let hello = client.open("");
+        let Some(Ok(Up::Hello(hello))) = codec::decode_up(&hello).next() else {
+            panic!("no HELLO")
+        };
+        assert_eq!(hello.marks.first().map(|mark| (mark.delivered, mark.read)), Some((9, 9)));
+    }
+
+    #[test]
+    fn a_draft_names_a_conversation_by_its_handle_and_means_the_same() {
+        let mut client = client();
+        let body = DraftBody::Text { text: "t" };
+        client.draft(Target::Id(CONVERSATION), Lane::Public, &body).unwrap();
+        let batch = client.write(0).unwrap();
+        let Some(Ok(Up::Draft(draft))) = codec::decode_up(&batch).next() else {
+            panic!("no DRAFT")
+        };
+        assert_eq!(draft.conversation, Ref::Handle(HANDLE));
+        let hash = draft_hash(Target::Id(CONVERSATION), draft.lane, &draft.body);
+        assert_eq!(hash, draft_hash(Target::Id(CONVERSATION), Lane::Public, &body));
+    }
+
+    #[test]
+    fn a_server_that_breaks_the_language_is_left() {
+        for frame in [
+            entry(1),
+            Down::Typing(down::Typing { conversation: HANDLE, person: PersonHandle(1), on: true }),
+        ] {
+            let mut client = Client::new(Encoding::Binary, Device::new([1; 16]));
+            client.open("");
+            let mut batch = Batch::new(Encoding::Binary);
+            batch.push(&frame);
+            let read = client.receive(&batch.take(), 0, &mut |_| {});
+            assert_eq!(read, Err(Malformed::UnknownValue), "a handle that was never given");
+        }
     }
 }

@@ -702,6 +702,7 @@ frames! {
         /// The page is complete; its ENTRY frames came before.
         PageEnd {
             request: u64,
+            /// 0 = there is no such conversation
             conversation: ConversationHandle,
             lane: Lane,
             /// the lowest Seq that was sent, 0 = none

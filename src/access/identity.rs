@@ -14,27 +14,15 @@ use ring::hmac;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::line;
+use super::line::{self, quoted};
 use super::site_keys::SiteKey;
+use crate::limits::{
+    ATTRIBUTE_BYTES_MAX, ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTES_MAX, EMAIL_BYTES_MAX,
+    IDENTITY_CHARS_MAX, IDENTITY_LIFE_S_MAX, NAME_BYTES_MAX, SUBJECT_BYTES_MAX,
+};
 
-/// Characters of a token.
-pub const IDENTITY_CHARS_MAX: usize = lodge_proto::limits::TOKEN_BYTES_MAX;
-/// From `iat` to `exp`.
-pub const IDENTITY_LIFE_S_MAX: u64 = 3_600;
 /// How far the clocks of back end and server may stand apart.
 pub const CLOCK_ALLOWANCE_S: u64 = 60;
-/// Bytes of `sub`.
-pub const SUBJECT_BYTES_MAX: usize = 255;
-/// Bytes of `email`.
-pub const EMAIL_BYTES_MAX: usize = 254;
-/// Entries of `attributes`.
-pub const ATTRIBUTES_MAX: usize = 32;
-/// Bytes of one attribute's name.
-pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 64;
-/// Bytes of one attribute's value.
-pub const ATTRIBUTE_BYTES_MAX: usize = 255;
-/// Characters of a stranger's text that a refusal repeats.
-const QUOTED_CHARS_MAX: usize = 200;
 
 /// Whom the back end vouched for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,8 +132,8 @@ fn judge(claims: Claims, app: &str, now_ms: u64) -> Result<Vouched, Refusal> {
             "The identity token's sub must have 1 to {SUBJECT_BYTES_MAX} bytes."
         ));
     }
-    if name.len() > line::NAME_BYTES_MAX || !line::is_line(&name) {
-        let max = line::NAME_BYTES_MAX;
+    if name.len() > NAME_BYTES_MAX || !line::is_line(&name) {
+        let max = NAME_BYTES_MAX;
         return refuse(format!(
             "The identity token's name must be one line of at most {max} bytes."
         ));
@@ -187,10 +175,6 @@ fn parse<'a, T: Deserialize<'a>>(part: &str, json: &'a [u8]) -> Result<T, Refusa
     serde_json::from_slice(json).map_err(|error| {
         invalid(format!("The identity token's {part}: {}.", quoted(&error.to_string())))
     })
-}
-
-fn quoted(text: &str) -> String {
-    line::typed_name(&text.chars().take(QUOTED_CHARS_MAX).collect::<String>())
 }
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, Refusal> {

@@ -3,8 +3,7 @@
 //! Control characters would speak to terminals, and direction overrides make a name read as another; neither belongs
 //! in one.
 
-/// Bytes of UTF-8 in any name.
-pub const NAME_BYTES_MAX: usize = lodge_proto::limits::NAME_BYTES_MAX;
+use crate::limits::{NAME_BYTES_MAX, QUOTED_CHARS_MAX};
 
 /// Whether this is one line without anything that is not seen.
 pub fn is_line(text: &str) -> bool {
@@ -21,6 +20,11 @@ pub fn cut(text: &str, bytes_max: usize) -> &str {
 pub fn typed_name(text: &str) -> String {
     let seen: String = text.chars().filter(|it| !unseen(*it)).take(NAME_BYTES_MAX).collect();
     cut(seen.trim(), NAME_BYTES_MAX).trim_end().to_owned()
+}
+
+/// What a refusal repeats of a stranger's text.
+pub fn quoted(text: &str) -> String {
+    text.chars().filter(|it| !unseen(*it)).take(QUOTED_CHARS_MAX).collect()
 }
 
 fn unseen(character: char) -> bool {

@@ -6,17 +6,12 @@
 use lodge_proto::refusal::{Refusal, RefusalCode};
 
 use super::recent::Recent;
+use crate::limits::{FREE_FAILURES_MAX, LOCKOUT_MS_MAX, LOGINS_REMEMBERED_MAX};
 
-/// Failures in a row that cost nothing.
-pub const FREE_FAILURES_MAX: u32 = 5;
 /// The first wait; each further failure doubles it.
 pub const FIRST_WAIT_MS: u64 = 30_000;
-/// The longest wait.
-pub const WAIT_MS_MAX: u64 = 15 * 60_000;
 /// Failures are forgotten after this long without one.
 pub const FORGET_MS: u64 = 60 * 60_000;
-/// Logins whose failures are remembered.
-pub const LOGINS_MAX: usize = 16_384;
 
 #[derive(Debug, Default)]
 struct Failures {
@@ -32,14 +27,14 @@ pub struct Lockout {
 
 impl Lockout {
     pub fn new() -> Lockout {
-        Lockout { failures: Recent::new(LOGINS_MAX) }
+        Lockout { failures: Recent::new(LOGINS_REMEMBERED_MAX) }
     }
 
     /// Counts a try, or refuses it until the login opens again.
     pub fn attempt(&mut self, login: &str, now_ms: u64) -> Result<(), Refusal> {
         let failures = self.failures.entry(login.to_owned());
         // A clock that was set back shuts nobody out for longer than the longest wait.
-        let wait_ms = failures.open_at_ms.saturating_sub(now_ms).min(WAIT_MS_MAX);
+        let wait_ms = failures.open_at_ms.saturating_sub(now_ms).min(LOCKOUT_MS_MAX);
         if wait_ms > 0 {
             let why = "Too many failed sign-ins. Wait before you try again.";
             let refusal = Refusal::because(RefusalCode::Throttled, why);
@@ -51,7 +46,7 @@ impl Lockout {
         failures.count = failures.count.saturating_add(1);
         failures.last_ms = now_ms;
         if let Some(doublings) = failures.count.checked_sub(FREE_FAILURES_MAX) {
-            let wait_ms = FIRST_WAIT_MS.saturating_mul(1 << doublings.min(16)).min(WAIT_MS_MAX);
+            let wait_ms = FIRST_WAIT_MS.saturating_mul(1 << doublings.min(16)).min(LOCKOUT_MS_MAX);
             failures.open_at_ms = now_ms.saturating_add(wait_ms);
         }
         Ok(())
@@ -90,7 +85,7 @@ mod tests {
             assert!(lockout.attempt("ada", now + expected - 1).is_err());
             now += expected;
             assert_eq!(lockout.attempt("ada", now), Ok(()));
-            expected = (expected * 2).min(WAIT_MS_MAX);
+            expected = (expected * 2).min(LOCKOUT_MS_MAX);
         }
         assert_eq!(lockout.attempt("eve", now), Ok(()), "nobody else is shut out");
     }
@@ -131,15 +126,15 @@ mod tests {
         for _ in 0..FREE_FAILURES_MAX {
             lockout.attempt("ada", NOW + 1_000_000_000).unwrap();
         }
-        assert_eq!(lockout.attempt("ada", NOW).unwrap_err().retry_after_ms, WAIT_MS_MAX);
+        assert_eq!(lockout.attempt("ada", NOW).unwrap_err().retry_after_ms, LOCKOUT_MS_MAX);
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut lockout = Lockout::new();
-        for nth in 0..LOGINS_MAX * 3 {
+        for nth in 0..LOGINS_REMEMBERED_MAX * 3 {
             let _ = lockout.attempt(&nth.to_string(), NOW);
         }
-        assert!(lockout.failures.len() <= LOGINS_MAX);
+        assert!(lockout.failures.len() <= LOGINS_REMEMBERED_MAX);
     }
 }

@@ -31,6 +31,7 @@ use ring::hmac;
 
 use crate::desk::register::{Agent, Role, Site};
 use crate::lens::Lens;
+use crate::limits::LOGIN_BYTES_MAX;
 
 use self::identity::Known;
 use self::ids::Ids;
@@ -41,9 +42,6 @@ use self::password::{Hashed, Hasher};
 use self::sessions::{SessionId, Sessions};
 use self::site_keys::{SiteKey, Sort};
 use self::visitor::Visitor;
-
-/// Bytes of a login.
-pub const LOGIN_BYTES_MAX: usize = 64;
 
 /// Whoever speaks, as it was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]

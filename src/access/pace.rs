@@ -8,9 +8,7 @@ use std::net::IpAddr;
 use lodge_proto::refusal::{Refusal, RefusalCode};
 
 use super::recent::Recent;
-
-/// Addresses and acts that are remembered.
-pub const PACES_MAX: usize = 65_536;
+use crate::limits::PACES_MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Act {

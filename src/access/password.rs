@@ -18,12 +18,11 @@ use lodge_proto::refusal::{Refusal, RefusalCode};
 use ring::hmac;
 use tokio::sync::Semaphore;
 
+use crate::limits::{HASHES_WAITING_MAX, PASSWORD_BYTES_MAX};
+
 /// Characters.
 pub const PASSWORD_CHARS_MIN: usize = 10;
-/// Bytes of UTF-8. What is longer is refused before it is hashed.
-pub const PASSWORD_BYTES_MAX: usize = 256;
 pub const HASHES_AT_ONCE: usize = 2;
-pub const HASHES_WAITING_MAX: usize = 32;
 
 /// The second choice of OWASP and the default of RFC 9106's implementation: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19 * 1024;

@@ -19,13 +19,8 @@ use lodge_storage::{Error, Secrets};
 use ring::digest;
 
 use super::not_kept;
+use crate::limits::{SESSION_IDLE_MS_MAX, SESSION_MS_MAX, SESSIONS_AGENT_MAX};
 
-/// Without a sign of life for this long a session is over.
-pub const IDLE_MS_MAX: u64 = 12 * 60 * 60 * 1_000;
-/// However busy, a session is over after this long.
-pub const SESSION_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
-/// Sessions of one agent; a further one ends the one that was seen least recently. All agents' together fit SECRETS.
-pub const SESSIONS_AGENT_MAX: usize = 8;
 /// How stale "last seen" may be on disk.
 pub const SEEN_STEP_MS: u64 = 10 * 60 * 1_000;
 
@@ -93,7 +88,7 @@ impl Session {
     }
 
     fn over(&self, now_ms: u64) -> bool {
-        now_ms.saturating_sub(self.seen_ms) >= IDLE_MS_MAX
+        now_ms.saturating_sub(self.seen_ms) >= SESSION_IDLE_MS_MAX
             || now_ms.saturating_sub(self.begun_ms) >= SESSION_MS_MAX
     }
 }
@@ -306,14 +301,17 @@ mod tests {
         let idle = sessions.begin(7, [1; 32], NOW).unwrap();
         let busy = sessions.begin(7, [2; 32], NOW).unwrap();
         let mut now = NOW;
-        while now + IDLE_MS_MAX - 1 < NOW + SESSION_MS_MAX {
-            now += IDLE_MS_MAX - 1;
+        while now + SESSION_IDLE_MS_MAX - 1 < NOW + SESSION_MS_MAX {
+            now += SESSION_IDLE_MS_MAX - 1;
             sessions.find(&busy, now).unwrap();
         }
         assert!(sessions.find(&busy, NOW + SESSION_MS_MAX - 1).is_ok());
         assert_eq!(code(sessions.find(&busy, NOW + SESSION_MS_MAX)), RefusalCode::SessionEnded);
-        assert_eq!(code(sessions.find(&idle, NOW + IDLE_MS_MAX)), RefusalCode::SessionEnded);
-        assert!(sessions.find(&idle, NOW + IDLE_MS_MAX - 1).is_ok());
+        assert_eq!(
+            code(sessions.find(&idle, NOW + SESSION_IDLE_MS_MAX)),
+            RefusalCode::SessionEnded
+        );
+        assert!(sessions.find(&idle, NOW + SESSION_IDLE_MS_MAX - 1).is_ok());
     }
 
     #[test]
@@ -322,10 +320,10 @@ mod tests {
         let sessions = Sessions::open(secrets(&dir));
         let cookie = sessions.begin(7, [1; 32], NOW).unwrap();
         let (id, _) = sessions.find(&cookie, NOW).unwrap();
-        assert_eq!(sessions.still(id, NOW + IDLE_MS_MAX - 1), Ok(()));
-        assert_eq!(code(sessions.still(id, NOW + IDLE_MS_MAX)), RefusalCode::SessionEnded);
-        sessions.seen(id, NOW + IDLE_MS_MAX - 1).unwrap();
-        assert_eq!(sessions.still(id, NOW + IDLE_MS_MAX), Ok(()));
+        assert_eq!(sessions.still(id, NOW + SESSION_IDLE_MS_MAX - 1), Ok(()));
+        assert_eq!(code(sessions.still(id, NOW + SESSION_IDLE_MS_MAX)), RefusalCode::SessionEnded);
+        sessions.seen(id, NOW + SESSION_IDLE_MS_MAX - 1).unwrap();
+        assert_eq!(sessions.still(id, NOW + SESSION_IDLE_MS_MAX), Ok(()));
     }
 
     #[test]
@@ -334,11 +332,14 @@ mod tests {
         let sessions = Sessions::open(secrets(&dir));
         let idle = sessions.begin(7, [1; 32], NOW).unwrap();
         let busy = sessions.begin(8, [2; 32], NOW).unwrap();
-        let later = NOW + IDLE_MS_MAX - 1;
+        let later = NOW + SESSION_IDLE_MS_MAX - 1;
         sessions.find(&busy, later).unwrap();
         sessions.write_down(later + 1).unwrap();
         let again = Sessions::open(secrets(&dir));
-        assert_eq!(again.find(&busy, later + IDLE_MS_MAX - 1).map(|(_, agent)| agent), Ok(8));
+        assert_eq!(
+            again.find(&busy, later + SESSION_IDLE_MS_MAX - 1).map(|(_, agent)| agent),
+            Ok(8)
+        );
         assert!(
             again.find(&idle, NOW).is_err(),
             "taken away, so even an old clock does not bring it back"

@@ -14,9 +14,8 @@ use lodge_storage::Secrets;
 
 use super::keys::Chance;
 use super::not_kept;
+use crate::limits::SITE_KEYS_MAX;
 
-/// Keys of one sort that a site may have at a time: the old one, the new one, and one forgotten somewhere.
-pub const SITE_KEYS_MAX: usize = 3;
 /// Characters of a key id.
 pub const KEY_ID_CHARS: usize = 8;
 

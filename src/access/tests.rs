@@ -83,7 +83,10 @@ fn no_two_installations_share_a_key_and_a_restart_keeps_them() {
     let who = one.access.visitor("shop", &token, Some(HERE), NOW).unwrap();
     assert!(matches!(who, Who::Visitor { site: 1, person, .. } if person == visitor.person));
     two.site(1, "shop");
-    assert_eq!(code(two.access.visitor("shop", &token, Some(HERE), NOW)), RefusalCode::TokenInvalid);
+    assert_eq!(
+        code(two.access.visitor("shop", &token, Some(HERE), NOW)),
+        RefusalCode::TokenInvalid
+    );
 }
 
 #[test]

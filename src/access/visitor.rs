@@ -23,21 +23,21 @@ use lodge_proto::refusal::{Refusal, RefusalCode};
 use ring::hmac;
 
 use super::line;
+use crate::limits::{NAME_BYTES_MAX, VISITOR_TOKEN_CHARS_MAX};
 
 /// An anonymous visitor is known again for half a year after the last visit.
 pub const ANONYMOUS_MS: u64 = 180 * 24 * 60 * 60 * 1_000;
 /// A working day: a shared computer forgets who was signed in at the site.
 pub const VOUCHED_MS: u64 = 8 * 60 * 60 * 1_000;
-/// Characters of the longest token.
-pub const TOKEN_CHARS_MAX: usize = (HEAD_BYTES + line::NAME_BYTES_MAX + TAG_BYTES).div_ceil(3) * 4;
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 43;
 const TAG_BYTES: usize = 32;
 const USE: &[u8] = b"lodge visitor token";
 
-const _: () = assert!(TOKEN_CHARS_MAX <= lodge_proto::limits::TOKEN_BYTES_MAX);
-const _: () = assert!(line::NAME_BYTES_MAX <= u8::MAX as usize);
+const _: () =
+    assert!(VISITOR_TOKEN_CHARS_MAX == (HEAD_BYTES + NAME_BYTES_MAX + TAG_BYTES).div_ceil(3) * 4);
+const _: () = assert!(NAME_BYTES_MAX <= u8::MAX as usize);
 
 /// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct Visitor {
 
 /// Signs. The name must be a line of at most `NAME_BYTES_MAX` bytes; what is longer is cut between characters.
 pub fn mint(key: &hmac::Key, visitor: &Visitor) -> String {
-    let name = line::cut(&visitor.name, line::NAME_BYTES_MAX);
+    let name = line::cut(&visitor.name, NAME_BYTES_MAX);
     let mut bytes = Vec::with_capacity(HEAD_BYTES + name.len() + TAG_BYTES);
     bytes.extend_from_slice(&[VERSION, u8::from(visitor.vouched)]);
     bytes.extend_from_slice(&visitor.site.to_le_bytes());
@@ -76,7 +76,7 @@ pub fn verify(key: &hmac::Key, token: &str, now_ms: u64) -> Result<Visitor, Refu
 }
 
 fn open(key: &hmac::Key, token: &str) -> Option<Visitor> {
-    if token.len() > TOKEN_CHARS_MAX {
+    if token.len() > VISITOR_TOKEN_CHARS_MAX {
         return None;
     }
     let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).ok()?;
@@ -137,7 +137,7 @@ mod tests {
             for name in [String::new(), "é".repeat(127), alice().name] {
                 let visitor = Visitor { vouched, name, ..alice() };
                 let token = mint(&key(1), &visitor);
-                assert!(token.len() <= TOKEN_CHARS_MAX);
+                assert!(token.len() <= VISITOR_TOKEN_CHARS_MAX);
                 assert_eq!(verify(&key(1), &token, NOW), Ok(visitor));
             }
         }
@@ -169,7 +169,10 @@ mod tests {
             assert_eq!(code(&format!("{token}{more}"), NOW), Some(RefusalCode::TokenInvalid));
             assert_eq!(code(&format!("{more}{token}"), NOW), Some(RefusalCode::TokenInvalid));
         }
-        assert_eq!(code(&"A".repeat(TOKEN_CHARS_MAX + 1), NOW), Some(RefusalCode::TokenInvalid));
+        assert_eq!(
+            code(&"A".repeat(VISITOR_TOKEN_CHARS_MAX + 1), NOW),
+            Some(RefusalCode::TokenInvalid)
+        );
     }
 
     #[test]

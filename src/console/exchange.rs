@@ -10,8 +10,7 @@ use std::net::IpAddr;
 use lodge_proto::refusal::{Refusal, RefusalCode};
 use serde::Serialize;
 
-/// Bytes of a JSON body.
-pub const BODY_BYTES_MAX: usize = 64 * 1024;
+pub use crate::limits::BODY_BYTES_MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {

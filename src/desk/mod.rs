@@ -10,8 +10,8 @@ pub mod state;
 
 mod admit;
 
-pub use admit::{Asked, By, Draft, Group, NewEntry, admit, admit_register, assign_waiting};
-pub use entry::{Body, Entry, File, Origin, Person};
+pub use admit::{Asked, By, Draft, Group, admit, admit_register, assign_waiting};
+pub use entry::Person;
 pub use state::{Conversation, State};
 
 #[cfg(test)]

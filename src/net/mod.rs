@@ -1,6 +1,7 @@
 //! The sockets: the only files that name hyper and fastwebsockets.
 
 // The way in.
+pub mod doors;
 pub mod listener;
 pub mod peer;
 pub mod stream;
@@ -8,6 +9,8 @@ pub mod tls;
 
 // HTTP.
 pub mod body;
+pub mod house;
+pub mod http;
 pub mod page;
 pub mod policy;
 pub mod request;
@@ -19,5 +22,9 @@ pub mod sniff;
 pub mod upload;
 
 // WebSocket.
+pub mod connection;
 pub mod guard;
 pub mod websocket;
+
+#[cfg(test)]
+mod tests;

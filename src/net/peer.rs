@@ -81,7 +81,7 @@ impl Range {
             None => width,
         };
         // All of IPv4 lies in the last 32 bits, mapped.
-        let free: u32 = (width as u32).checked_sub(prefix)?;
+        let free = u32::checked_sub(width, prefix)?;
         let mask = u128::MAX.checked_shl(free).unwrap_or(0);
         Some(Range { first: bits(address) & mask, mask })
     }
@@ -98,12 +98,10 @@ fn bits(address: IpAddr) -> u128 {
 /// An address as proxies write it: bare, with a port, in brackets.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
-    let address = bare
-        .parse()
+    bare.parse()
         .or_else(|_| hop.parse::<SocketAddr>().map(|it| it.ip()))
         .ok()
-        .map(|address: IpAddr| address.to_canonical());
-    address
+        .map(|address: IpAddr| address.to_canonical())
 }
 
 /// What counts as one household when connections are counted: an IPv6 network is one subscriber's.
@@ -154,7 +152,8 @@ mod tests {
     fn only_a_trusted_proxy_is_believed_and_only_up_to_the_first_stranger() {
         let ours = proxies(&["127.0.0.1", "10.0.0.0/8"]);
         // socket, X-Forwarded-For, X-Forwarded-Proto -> address, secure
-        let cases: &[(&str, &[&str], &[&str], &str, bool)] = &[
+        type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a str, bool);
+        let cases: &[Case<'_>] = &[
             ("203.0.113.9", &["1.1.1.1"], &["https"], "203.0.113.9", false),
             ("127.0.0.1", &["198.51.100.7"], &["https"], "198.51.100.7", true),
             ("127.0.0.1", &["evil, 198.51.100.7"], &["http"], "198.51.100.7", false),

@@ -129,11 +129,11 @@ pub fn cookie_name(secure: bool) -> &'static str {
 }
 
 /// A header that may stand once, as text.
-pub fn once<'a>(
-    headers: &'a HeaderMap,
+pub fn once(
+    headers: &HeaderMap,
     name: impl AsHeaderName,
     bytes_max: usize,
-) -> Result<Option<&'a str>, Bad> {
+) -> Result<Option<&str>, Bad> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

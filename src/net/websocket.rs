@@ -334,11 +334,11 @@ mod tests {
                 () = std::future::ready(()) => false,
             };
             written += 1;
-            let _ = tokio::select! {
+            tokio::select! {
                 biased;
                 message = socket.receive() => panic!("{message:?}"),
                 () = std::future::ready(()) => (),
-            };
+            }
             if !more {
                 break;
             }
@@ -387,7 +387,7 @@ mod tests {
     #[tokio::test]
     async fn a_lost_connection_is_said_to_be_lost() {
         let (mut socket, mut far) = pair(4096);
-        far.write_all(&frame(0x81, b"half").split_at(7).0.to_vec()).await.unwrap();
+        far.write_all(frame(0x81, b"half").split_at(7).0).await.unwrap();
         drop(far);
         assert_eq!(socket.receive().await, Err(Closed::Lost));
     }

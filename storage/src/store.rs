@@ -239,6 +239,12 @@ fn encode(named: &Named) -> [u8; STORE_BYTES] {
     bytes
 }
 
+/// The file of a store with this identity, for the golden files.
+#[cfg(test)]
+pub(crate) fn encode_golden(uuid: [u8; 16], epoch: u64) -> [u8; STORE_BYTES] {
+    encode(&Named { uuid, epoch, min_writer: 0 })
+}
+
 fn make(disk: &dyn Disk, dir: &Path) -> Result<Named, Error> {
     let log = dir.join(LOG_NAME);
     disk.create_dir(&log).map_err(|e| Error::io("make", &log, e))?;

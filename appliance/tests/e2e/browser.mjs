@@ -44,15 +44,15 @@ export class Agent {
 
   async signIn(address, { login, password }) {
     await this.page.goto(`${address}/console/`);
-    await this.page.locator('input[autocomplete="username"], input[name="login"]').first().fill(login);
-    const secret = this.page.locator('input[type="password"]').first();
+    await this.page.locator('[autocomplete="username"]').fill(login);
+    const secret = this.page.locator('[autocomplete="current-password"]');
     await secret.fill(password);
     await secret.press("Enter");
   }
 
   /** Opens the conversation whose newest words are these. */
   async open(words) {
-    await this.page.getByText(words).first().click();
+    await this.page.locator("[data-talk]", { hasText: words }).first().click();
   }
 
   get log() {
@@ -60,7 +60,7 @@ export class Agent {
   }
 
   get box() {
-    return this.page.locator("textarea").last();
+    return this.page.locator('[data-keys="compose"]');
   }
 
   async write(text) {
@@ -68,8 +68,10 @@ export class Agent {
     await this.box.press("Enter");
   }
 
+  /** Picks the file, then sends what lies in the tray. */
   async send(image) {
-    await this.page.locator('input[type="file"]').first().setInputFiles(image);
+    await this.page.locator('input[type="file"]').setInputFiles(image);
+    await this.box.press("Enter");
   }
 }
 

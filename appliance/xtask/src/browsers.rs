@@ -49,13 +49,17 @@ pub(crate) fn page(house: &House) -> Done<Vec<Value>> {
     bench::figures(&text)
 }
 
-fn ready(house: &House) -> Done<PathBuf> {
-    tools::debian(&[("chromium", "chromium"), ("node", "nodejs"), ("openssl", "openssl")])?;
-    // Without a font for it, Chinese is boxes, and boxes have other widths.
+/// Chromium from Debian, with a font for Chinese: without one Chinese is boxes of another width.
+pub(crate) fn chromium() -> Done {
+    tools::debian(&[("chromium", "chromium")])?;
     tools::debian_files(&[(
         "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
         "fonts-noto-cjk",
-    )])?;
+    )])
+}
+
+fn ready(house: &House) -> Done<PathBuf> {
+    chromium()?;
     let folder = house.root.join(FOLDER);
     tools::npm(&folder)?;
     Ok(folder)

@@ -114,13 +114,26 @@ pub(crate) fn of_node_test(text: &str, ok: bool) -> Found {
     close_gap(found, ok)
 }
 
+/// What an npm script of ours found: a run of Node's tests, lines of its own, or only its verdict.
+pub(crate) fn of_script(text: &str, ok: bool) -> Found {
+    let empty = Found::default();
+    for found in [of_node_test(text, true), of_lines(text, true)] {
+        if found != empty {
+            return close_gap(found, ok);
+        }
+    }
+    if ok { Found::passed() } else { Found::failed("failed") }
+}
+
 /// Sums lines `ok NAME`, `not ok NAME` and `skipped NAME`, as our own scripts print them.
 pub(crate) fn of_lines(text: &str, ok: bool) -> Found {
     let mut found = Found::default();
     for line in text.lines().map(str::trim) {
         if line.starts_with("ok ") {
             found.passed += 1;
-        } else if let Some(name) = line.strip_prefix("not ok ") {
+        } else if let Some(name) =
+            line.strip_prefix("not ok ").or_else(|| line.strip_prefix("FAIL "))
+        {
             found.add(Found::failed(name));
         } else if let Some(name) = line.strip_prefix("skipped ") {
             found.add(Found::skipped(name));
@@ -176,6 +189,15 @@ mod tests {
             let found = of_node_test(text, false);
             assert_eq!((found.passed, found.failed, found.skipped), (3, 1, 1), "{text}");
         }
+    }
+
+    #[test]
+    fn a_script_is_read_in_whichever_way_it_speaks() {
+        // Node's own lines begin like ours; only its summary is counted.
+        assert_eq!(of_script("ok 1 - a\nok 2 - b\n# pass 2\n# fail 0\n", true).passed, 2);
+        assert_eq!(of_script("ok    a\nFAIL  b\n", false).failed, 1);
+        assert_eq!(of_script("0 errors", true), Found::passed());
+        assert_eq!(of_script("1 error", false).failed, 1);
     }
 
     #[test]

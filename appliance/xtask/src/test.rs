@@ -87,27 +87,33 @@ fn unit_tests(house: &House) -> Found {
     }
 }
 
-/// Every package of ours that has tests of its own; the browsers' are a step apart.
+/// What a package of the web may have to prove: its types and its screens, its tests, its size.
+const SCRIPTS: [&str; 3] = ["check", "test", "size"];
+
+/// Every npm package of ours; the whole product in a browser is a step apart.
 fn web_tests(house: &House) -> Found {
     let run = (|| {
+        browsers::chromium()?;
         let mut found = Found::default();
         for path in house.files("package.json")? {
             let folder = house.root.join(path.trim_end_matches("package.json"));
             let text = crate::house::read(&house.root.join(&path))?;
             let package: serde_json::Value =
                 serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))?;
-            if path.starts_with("appliance/tests/") || package["scripts"]["test"].is_null() {
-                continue;
-            }
-            if folder.join("package-lock.json").exists() {
+            let scripts = SCRIPTS.iter().filter(|script| package["scripts"][**script].is_string());
+            let scripts: Vec<&&str> = scripts.collect();
+            if !scripts.is_empty() {
                 tools::npm(&folder)?;
-            } else {
-                tools::debian(&[("node", "nodejs"), ("npm", "npm")])?;
             }
-            let said = run::watch(house.program("npm").current_dir(&folder).args(["test"]))?;
-            let one = tally::of_node_test(&said.text, said.ok);
-            // A runner that counts in a way of its own still passed or failed.
-            found.add(if one == Found::default() { Found::passed() } else { one });
+            for script in scripts {
+                let said =
+                    run::watch(house.program("npm").current_dir(&folder).args(["run", script]))?;
+                let mut one = tally::of_script(&said.text, said.ok);
+                for why in &mut one.why {
+                    *why = format!("{path}, {script}: {why}");
+                }
+                found.add(one);
+            }
         }
         Ok::<_, String>(found)
     })();

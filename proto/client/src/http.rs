@@ -120,6 +120,12 @@ impl Http {
         })
     }
 
+    /// Whatever stands at a path, where the answer is a good one.
+    pub async fn get(&self, path: &str, proof: &Proof) -> Result<Bytes, Error> {
+        let request = self.request(Method::GET, path, proof)?.body(Full::default())?;
+        Ok(self.call(request).await?.1)
+    }
+
     /// The bytes of the file that an entry names.
     pub async fn file(
         &self,
@@ -132,8 +138,7 @@ impl Http {
         let app = app.map(|app| format!("?app={app}")).unwrap_or_default();
         let conversation = data_encoding::BASE64URL_NOPAD.encode(conversation);
         let path = format!("/api/v1/files/{conversation}/{}/{seq}{app}", lane.name());
-        let request = self.request(Method::GET, &path, proof)?.body(Full::default())?;
-        Ok(self.call(request).await?.1)
+        self.get(&path, proof).await
     }
 
     fn request(

@@ -1,6 +1,6 @@
 //! Where a server is, and why it is believed to be that server.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,7 +10,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -34,6 +34,8 @@ pub struct Server {
     port: u16,
     /// Where to connect when the name is not to be looked up.
     address: Option<SocketAddr>,
+    /// Which of our own addresses to speak from.
+    from: Option<IpAddr>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
@@ -56,12 +58,17 @@ impl Server {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| Error::Http(format!("{host} is no name of a server")))?;
         let tls = config.map(|config| (TlsConnector::from(Arc::new(config)), name));
-        Ok(Server { host: host.to_owned(), port, address: None, tls })
+        Ok(Server { host: host.to_owned(), port, address: None, from: None, tls })
     }
 
     /// Connects to this address, whatever the name says.
     pub fn at(self, address: SocketAddr) -> Server {
         Server { address: Some(address), ..self }
+    }
+
+    /// Speaks from this one of our own addresses; only together with `at`.
+    pub fn from(self, address: IpAddr) -> Server {
+        Server { from: Some(address), ..self }
     }
 
     /// `host:port`, for the Host header.
@@ -74,9 +81,17 @@ impl Server {
     }
 
     pub(crate) async fn connect(&self) -> Result<Stream, Error> {
-        let tcp = match self.address {
-            Some(address) => TcpStream::connect(address).await?,
-            None => TcpStream::connect((self.host.as_str(), self.port)).await?,
+        let tcp = match (self.address, self.from) {
+            (Some(address), Some(from)) => {
+                let socket = match from {
+                    IpAddr::V4(_) => TcpSocket::new_v4()?,
+                    IpAddr::V6(_) => TcpSocket::new_v6()?,
+                };
+                socket.bind(SocketAddr::new(from, 0))?;
+                socket.connect(address).await?
+            }
+            (Some(address), None) => TcpStream::connect(address).await?,
+            (None, _) => TcpStream::connect((self.host.as_str(), self.port)).await?,
         };
         tcp.set_nodelay(true)?;
         Ok(match &self.tls {

@@ -56,7 +56,8 @@ pub enum Ended {
     Failed(Error),
 }
 
-/// The program's end of a device that stays connected.
+/// The program's end of a device that stays connected. Read what is told in another task than the one that
+/// asks: each waits when the other is not taken up.
 #[derive(Debug, Clone)]
 pub struct Talk {
     asked: mpsc::Sender<Asked>,

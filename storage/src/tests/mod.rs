@@ -2,6 +2,7 @@
 
 mod damage;
 mod faults;
+mod golden;
 mod log;
 mod restarts;
 mod simulation;

@@ -530,6 +530,7 @@ export interface DownMark {
 export interface DownPageEnd {
   op: "page_end";
   request: number;
+  /** 0 = there is no such conversation */
   conversation: number;
   lane: Lane;
   /** the lowest Seq that was sent, 0 = none */

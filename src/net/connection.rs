@@ -1,0 +1,886 @@
+//! One visitor's or agent's connection: the protocol session bound to commit, follow and the bell.
+//!
+//! It holds no payload queue. It is woken, reads the log from its cursor up to a fixed watermark, and
+//! writes what its reader can take; a slow reader lags alone. Invariants: the ear is registered before
+//! anything is read; nothing is written before HELLO_OK but REFUSED; visibility is judged per Entry.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lodge_proto::batch::Batch;
+use lodge_proto::frame::{
+    ConversationState, Down, DraftBody, EntryBody, MemberMark, Outcome, PersonKind, down,
+};
+use lodge_proto::refusal::{Refusal, RefusalCode};
+use lodge_proto::session::{self, Event, HandlesFull, Session, Target};
+use lodge_proto::{ConversationHandle, Epoch, PersonHandle};
+use lodge_storage::{Lane, Log, Place, Position, Record};
+use tokio::time::{Instant, timeout};
+
+use super::lease::{Holder, Leases};
+use super::websocket::{Message, Socket};
+use crate::access::ids::Ids;
+use crate::access::{Access, Who};
+use crate::bell::{About, Bell, Ear, Rung, Settled, Signal};
+use crate::commit::{Commit, Device, Submission, log_lane, now_ms, wire_lane};
+use crate::desk::entry::{self, ArchivedBody, ArchivedEntry, Person};
+use crate::desk::{Asked, By, Conversation, Draft};
+use crate::follow::{Public, Staff};
+use crate::lens::Lens;
+use crate::limits;
+use crate::signal::{Mark, Signals};
+use crate::telemetry::Telemetry;
+
+/// A stranger must say HELLO within this time.
+const HELLO_MS: u64 = 10_000;
+/// A reader that takes nothing for this long is gone.
+const WRITE_MS: u64 = 30_000;
+
+/// What a connection needs of the house.
+#[derive(Debug)]
+pub struct Rooms {
+    pub access: Arc<Access>,
+    pub ids: Ids,
+    pub log: Log,
+    pub lens: Arc<Lens>,
+    pub bell: Arc<Bell>,
+    pub signals: Arc<Signals>,
+    pub commit: Commit,
+    pub leases: Leases,
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// Who sits down, before HELLO.
+#[derive(Debug, Clone)]
+pub enum Seat {
+    /// A page or app of this site; HELLO brings the token.
+    Site(String),
+    /// The cookie has spoken.
+    Agent(Who),
+}
+
+/// Serves a connection until either side ends it.
+pub async fn serve(mut socket: Socket, mut session: Session, seat: Seat, rooms: Arc<Rooms>) {
+    let Ok(hello) =
+        timeout(Duration::from_millis(HELLO_MS), greet(&mut socket, &mut session, &seat, &rooms))
+            .await
+    else {
+        return socket.close(1002, "HELLO did not come").await;
+    };
+    let Some((mut connection, work)) = hello else { return };
+    rooms.telemetry.connections.inc();
+    let (code, reason) = match connection.run(&mut socket, work).await {
+        Ok(end) | Err(end) => end,
+    };
+    connection.leave().await;
+    rooms.telemetry.connections.dec();
+    socket.close(code, reason).await;
+}
+
+type End = (u16, &'static str);
+
+/// What the follower may see.
+#[derive(Debug)]
+enum Eyes {
+    Visitor { follow: Public, site: u64, by: By },
+    Agent { follow: Staff, by: By },
+}
+
+struct Connection {
+    rooms: Arc<Rooms>,
+    session: Session,
+    eyes: Eyes,
+    person: Person,
+    ear: Arc<Ear>,
+    cursor: Position,
+}
+
+/// An event of the client, owned, since acting on it may wait.
+enum Work {
+    Draft {
+        counter: u64,
+        settled: u64,
+        hash: u64,
+        conversation: Target,
+        lane: lodge_proto::frame::Lane,
+        wish: Wish,
+    },
+    Typing {
+        conversation: Target,
+        on: bool,
+    },
+    Mark {
+        conversation: Target,
+        delivered: u64,
+        read: u64,
+    },
+    Page(session::Page),
+    Gap {
+        conversation: Target,
+        lane: lodge_proto::frame::Lane,
+        have: u64,
+    },
+    Bye,
+}
+
+enum Wish {
+    Text(String),
+    File { upload: String, name: String, caption: String },
+    Close,
+    Unknown,
+}
+
+struct Hello {
+    device: [u8; 16],
+    generation: u64,
+    epoch: u64,
+    cursor: u64,
+    token: String,
+}
+
+/// Waits for HELLO, finds out who it is, and answers HELLO_OK with what was missed.
+async fn greet(
+    socket: &mut Socket,
+    session: &mut Session,
+    seat: &Seat,
+    rooms: &Arc<Rooms>,
+) -> Option<(Connection, Vec<Work>)> {
+    let mut out = session.batch();
+    let mut hello = None;
+    let mut work = Vec::new();
+    let message = socket.receive().await.ok()?;
+    let received = session.receive(bytes_of(&message), &mut out, &mut |event| match event {
+        Event::Hello(it) => {
+            hello = Some(Hello {
+                device: it.device,
+                generation: it.generation,
+                epoch: it.epoch.0,
+                cursor: it.cursor,
+                token: it.token.to_owned(),
+            });
+        }
+        event => work.extend(own(event)),
+    });
+    if let Err(close) = received {
+        let _ = send(socket, &mut out).await;
+        let code = close.code();
+        close_owned(socket, code).await;
+        return None;
+    }
+    let hello = hello?;
+    let who = match seat {
+        Seat::Site(app) => rooms.access.visitor(app, &hello.token, Some(hello.device), now_ms()),
+        Seat::Agent(who) => Ok(who.clone()),
+    };
+    let seated = who.and_then(|who| {
+        let (person, eyes) = match &who {
+            Who::Visitor { site, person, name, vouched, .. } => {
+                let by = By::Visitor {
+                    person: *person,
+                    site: *site,
+                    name: name.clone(),
+                    vouched: *vouched,
+                    page: String::new(),
+                };
+                let follow = Public::new(rooms.log.clone());
+                (Person::Visitor(*person), Eyes::Visitor { follow, site: *site, by })
+            }
+            Who::Agent { agent, .. } => {
+                let follow = Staff::new(rooms.log.clone());
+                (Person::Agent(*agent), Eyes::Agent { follow, by: By::Agent { person: *agent } })
+            }
+        };
+        let (ear, presence) = rooms.bell.register(person, hello.device, hello.generation)?;
+        Ok((person, eyes, ear, presence))
+    });
+    let (person, eyes, ear, presence) = match seated {
+        Ok(seated) => seated,
+        Err(refusal) => {
+            session::refuse(&refusal, &mut out);
+            let _ = send(socket, &mut out).await;
+            close_owned(socket, refusal.code.close_code()).await;
+            return None;
+        }
+    };
+    let mut connection = Connection {
+        rooms: Arc::clone(rooms),
+        session: std::mem::replace(session, Session::new(session.encoding())),
+        eyes,
+        person,
+        ear,
+        cursor: Position(0),
+    };
+    if presence.changed {
+        connection.tell_presence(true).await;
+    }
+    let welcomed = connection.welcome(socket, &mut out, &hello).await;
+    if welcomed.is_err() {
+        connection.leave().await;
+        return None;
+    }
+    Some((connection, work))
+}
+
+impl Connection {
+    async fn run(&mut self, socket: &mut Socket, work: Vec<Work>) -> Result<End, End> {
+        let mut out = self.session.batch();
+        self.act(socket, &mut out, work).await?;
+        let heartbeat = Duration::from_millis(limits::HEARTBEAT_MS);
+        let mut heard = Instant::now();
+        let mut pinged = false;
+        loop {
+            let quiet_until = heard + if pinged { heartbeat * 2 } else { heartbeat };
+            tokio::select! {
+                message = socket.receive() => {
+                    let Ok(message) = message else { return Ok((1000, "")) };
+                    heard = Instant::now();
+                    pinged = false;
+                    let mut work = Vec::new();
+                    let received = self.session.receive(bytes_of(&message), &mut out, &mut |event| {
+                        work.extend(own(event));
+                    });
+                                    if let Err(close) = received {
+                        send(socket, &mut out).await?;
+                        return Err((close.code(), "refused"));
+                    }
+                    self.act(socket, &mut out, work).await?;
+                }
+                () = self.ear.listen() => {
+                    let rung = self.ear.take();
+                    self.tell(socket, &mut out, rung).await?;
+                }
+                () = tokio::time::sleep_until(quiet_until) => {
+                    if pinged {
+                        return Err((1001, "nothing was heard"));
+                    }
+                    pinged = true;
+                    out.push(&Down::from(down::Ping { nonce: now_ms() }));
+                }
+            }
+            send(socket, &mut out).await?;
+        }
+    }
+
+    /// HELLO_OK, then what the cursor does not cover.
+    async fn welcome(
+        &mut self,
+        socket: &mut Socket,
+        out: &mut Batch,
+        hello: &Hello,
+    ) -> Result<(), End> {
+        let device = Device { person: self.person, id: hello.device };
+        let counter = self.rooms.commit.highest(device).await;
+        let epoch = self.rooms.log.epoch();
+        let upto = self.rooms.log.watermark();
+        let (person, _) = self.person_handle(out, self.person, None)?;
+        out.push(&Down::from(down::HelloOk {
+            version: 1,
+            caps: 0,
+            epoch: Epoch(epoch),
+            person,
+            counter,
+            heartbeat_ms: limits::HEARTBEAT_MS,
+            text_max: limits::TEXT_BYTES_MAX as u64,
+            batch_max: lodge_proto::limits::BATCH_BYTES_MAX as u64,
+            upload_max: limits::UPLOAD_BYTES_MAX,
+            unsettled_max: lodge_proto::limits::UNSETTLED_MAX,
+            now_ms: now_ms(),
+            watermark: upto.0,
+        }));
+        let same_history = hello.epoch == epoch && hello.cursor <= upto.0;
+        if hello.epoch != 0 && !same_history {
+            out.push(&Down::from(down::Resync { reason: 2 }));
+        }
+        let cursor = if same_history { hello.cursor } else { 0 };
+        let (moved, more) = self.rooms.lens.moved_since(self.person, cursor, limits::HEADS_MAX);
+        self.cursor = Position(cursor);
+        if cursor == 0 || more {
+            if more && cursor != 0 {
+                out.push(&Down::from(down::Resync { reason: 1 }));
+            }
+            self.heads(socket, out, moved, upto).await?;
+        } else {
+            self.catch_up(socket, out, moved.into_iter().collect()).await?;
+        }
+        send(socket, out).await
+    }
+
+    /// Only how things stand; the client pages what it wants to see.
+    async fn heads(
+        &mut self,
+        socket: &mut Socket,
+        out: &mut Batch,
+        conversations: Vec<u64>,
+        upto: Position,
+    ) -> Result<(), End> {
+        for number in conversations {
+            let Some(it) = self.visible(number) else { continue };
+            self.push_conversation(out, number, &it)?;
+            if out.is_full() {
+                send(socket, out).await?;
+            }
+        }
+        self.cursor = upto;
+        out.push(&Down::from(down::Synced { cursor: upto.0 }));
+        Ok(())
+    }
+
+    /// Everything in these conversations from the cursor on, merged by Position, up to now.
+    async fn catch_up(
+        &mut self,
+        socket: &mut Socket,
+        out: &mut Batch,
+        conversations: BTreeSet<u64>,
+    ) -> Result<(), End> {
+        let upto = self.rooms.log.watermark();
+        let mut records: Vec<Record> = Vec::new();
+        for &number in &conversations {
+            if self.visible(number).is_none() {
+                continue;
+            }
+            let limit = limits::CATCH_UP_ENTRIES_MAX + 1;
+            let read = match &self.eyes {
+                Eyes::Visitor { follow, .. } => follow.since(number, self.cursor, upto, limit),
+                Eyes::Agent { follow, .. } => follow.since(number, self.cursor, upto, limit),
+            };
+            records.extend(read.map_err(|error| unreadable(&error))?);
+            if records.len() > limits::CATCH_UP_ENTRIES_MAX {
+                out.push(&Down::from(down::Resync { reason: 1 }));
+                let all = conversations.into_iter().collect();
+                return self.heads(socket, out, all, upto).await;
+            }
+        }
+        records.sort_unstable_by_key(|record| record.position);
+        for record in &records {
+            self.push_entry(out, record)?;
+            if out.is_full() {
+                send(socket, out).await?;
+            }
+        }
+        if upto != self.cursor {
+            self.cursor = upto;
+            out.push(&Down::from(down::Synced { cursor: upto.0 }));
+        }
+        Ok(())
+    }
+
+    /// Acts on what the client said, in order.
+    async fn act(
+        &mut self,
+        socket: &mut Socket,
+        out: &mut Batch,
+        work: Vec<Work>,
+    ) -> Result<(), End> {
+        for work in work {
+            match work {
+                Work::Draft { counter, settled, hash, conversation, lane, wish } => {
+                    let submission =
+                        self.submission(counter, settled, hash, conversation, lane, wish);
+                    match submission {
+                        Ok(submission) => self.rooms.commit.submit(submission).await,
+                        Err(refusal) => {
+                            self.push_settled(out, Settled { counter, outcome: Err(refusal) })?;
+                        }
+                    }
+                }
+                Work::Typing { conversation, on } => {
+                    if let Some((number, it)) = self.target(conversation) {
+                        let members: Vec<Person> = it.members().collect();
+                        let Rooms { signals, bell, .. } = &*self.rooms;
+                        signals.typing(bell, &members, number, self.person, on);
+                    }
+                }
+                Work::Mark { conversation, delivered, read } => {
+                    if let Some((number, it)) = self.target(conversation) {
+                        let members: Vec<Person> = it.members().collect();
+                        if members.contains(&self.person) {
+                            let head = it.head(Lane::Public);
+                            let Rooms { signals, bell, .. } = &*self.rooms;
+                            let mark = Mark { delivered, read };
+                            signals.mark(bell, &members, number, self.person, head, mark);
+                        }
+                    }
+                }
+                Work::Page(page) => self.page(socket, out, page).await?,
+                Work::Gap { conversation, lane, have } => {
+                    self.gap(socket, out, conversation, lane, have).await?;
+                }
+                Work::Bye => return Err((1000, "bye")),
+            }
+        }
+        Ok(())
+    }
+
+    fn submission(
+        &self,
+        counter: u64,
+        settled: u64,
+        hash: u64,
+        conversation: Target,
+        lane: lodge_proto::frame::Lane,
+        wish: Wish,
+    ) -> Result<Submission, Refusal> {
+        let asked = match wish {
+            Wish::Text(text) => Asked::Text(text),
+            Wish::Close => Asked::Close,
+            Wish::Unknown => return Err(Refusal::new(RefusalCode::UnknownKind)),
+            Wish::File { upload, name, caption } => {
+                let mut file = self.rooms.leases.open(&upload, self.holder(), now_ms())?;
+                file.name = name;
+                file.caption = caption;
+                Asked::File(file)
+            }
+        };
+        let conversation = match conversation {
+            Target::Mine => None,
+            Target::Id(id) => {
+                let number = self.rooms.ids.conversation_number(&id);
+                Some(number.ok_or(Refusal::new(RefusalCode::UnknownConversation))?)
+            }
+        };
+        let by = match &self.eyes {
+            Eyes::Visitor { by, .. } | Eyes::Agent { by, .. } => by.clone(),
+        };
+        let device = Device { person: self.person, id: self.ear.device };
+        let draft = Draft { by, conversation, lane: log_lane(lane), asked };
+        Ok(Submission { device, counter, settled, hash, draft })
+    }
+
+    /// Whose uploads this connection may name.
+    fn holder(&self) -> Holder {
+        match self.person {
+            Person::Agent(agent) => Holder::Agent(agent),
+            _ => Holder::Device(self.ear.device),
+        }
+    }
+
+    async fn page(
+        &mut self,
+        socket: &mut Socket,
+        out: &mut Batch,
+        page: session::Page,
+    ) -> Result<(), End> {
+        let session::Page { request, conversation, lane, before, limit } = page;
+        let Some((number, it)) = self.target(conversation) else {
+            // A foreign conversation and an absent one look the same: nothing is there.
+            let handle = ConversationHandle(0);
+            out.push(&Down::from(down::PageEnd {
+                request,
+                conversation: handle,
+                lane,
+                first: 0,
+                more: false,
+            }));
+            return Ok(());
+        };
+        let limit = usize::try_from(limit).unwrap_or(1);
+        let records = self.read_page(number, log_lane(lane), before, limit).await?;
+        let handle = self.push_conversation_once(out, number, &it)?;
+        let mut first = 0;
+        for record in &records {
+            if let (0, Place::Conversation { seq, .. }) = (first, record.place) {
+                first = seq;
+            }
+            self.push_entry(out, record)?;
+            if out.is_full() {
+                send(socket, out).await?;
+            }
+        }
+        out.push(&Down::from(down::PageEnd {
+            request,
+            conversation: handle,
+            lane,
+            first,
+            more: first > 1,
+        }));
+        Ok(())
+    }
+
+    async fn gap(
+        &mut self,
+        socket: &mut Socket,
+        out: &mut Batch,
+        conversation: Target,
+        lane: lodge_proto::frame::Lane,
+        have: u64,
+    ) -> Result<(), End> {
+        let Some((number, _)) = self.target(conversation) else { return Ok(()) };
+        let (from, limit) =
+            (have.saturating_add(1), lodge_proto::limits::PAGE_ENTRIES_MAX as usize);
+        let records = match (&self.eyes, log_lane(lane)) {
+            (Eyes::Visitor { follow, .. }, Lane::Public) => follow.range(number, from, limit),
+            (Eyes::Visitor { .. }, Lane::Staff) => Ok(Vec::new()),
+            (Eyes::Agent { follow, .. }, lane) => follow.range(number, lane, from, limit),
+        };
+        for record in &records.map_err(|error| unreadable(&error))? {
+            self.push_entry(out, record)?;
+            if out.is_full() {
+                send(socket, out).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// History may be cold, so it is read where waiting for a disk stops nobody else.
+    async fn read_page(
+        &self,
+        number: u64,
+        lane: Lane,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Record>, End> {
+        let log = self.rooms.log.clone();
+        let read = match (&self.eyes, lane) {
+            (Eyes::Visitor { .. }, Lane::Staff) => return Ok(Vec::new()),
+            (Eyes::Visitor { .. }, Lane::Public) => {
+                tokio::task::spawn_blocking(move || Public::new(log).page(number, before, limit))
+                    .await
+            }
+            (Eyes::Agent { .. }, lane) => {
+                tokio::task::spawn_blocking(move || {
+                    Staff::new(log).page(number, lane, before, limit)
+                })
+                .await
+            }
+        };
+        let read = read.map_err(|_| (1011, "history could not be read"))?;
+        read.map_err(|error| unreadable(&error))
+    }
+
+    /// Tells the client what the bell rang for.
+    async fn tell(&mut self, socket: &mut Socket, out: &mut Batch, rung: Rung) -> Result<(), End> {
+        for settled in rung.settled {
+            self.push_settled(out, settled)?;
+        }
+        if !rung.conversations.is_empty() {
+            self.catch_up(socket, out, rung.conversations).await?;
+        }
+        for (about, signal) in rung.signals {
+            self.push_signal(out, about, signal)?;
+        }
+        if let Some(delay_ms) = rung.going_away_ms {
+            out.push(&Down::from(down::GoAway { reason: 1, delay_ms }));
+        }
+        if let Some(refusal) = rung.ended {
+            session::refuse(&refusal, out);
+            send(socket, out).await?;
+            return Err((refusal.code.close_code(), "ended"));
+        }
+        Ok(())
+    }
+
+    async fn leave(&self) {
+        if self.rooms.bell.leave(&self.ear).changed {
+            self.tell_presence(false).await;
+        }
+    }
+
+    async fn tell_presence(&self, online: bool) {
+        let (of, _) = self.rooms.lens.moved_since(self.person, 0, limits::HEADS_MAX);
+        let mut audience = BTreeSet::new();
+        for it in of.into_iter().filter_map(|number| self.rooms.lens.conversation(number)) {
+            audience.extend(it.members().filter(|member| *member != self.person));
+        }
+        let audience: Vec<Person> = audience.into_iter().collect();
+        self.rooms.signals.presence(&self.rooms.bell, &audience, self.person, online);
+        if let Person::Agent(agent) = self.person {
+            self.rooms.commit.agent_online(agent, online).await;
+        }
+    }
+
+    /// The conversation, if this person may see it: visitors their own, agents all.
+    fn visible(&self, number: u64) -> Option<Conversation> {
+        let it = self.rooms.lens.conversation(number)?;
+        match &self.eyes {
+            Eyes::Visitor { site, .. } => {
+                (it.site == *site && Person::Visitor(it.visitor) == self.person).then_some(it)
+            }
+            Eyes::Agent { .. } => Some(it),
+        }
+    }
+
+    fn target(&self, conversation: Target) -> Option<(u64, Conversation)> {
+        let number = match (conversation, &self.eyes) {
+            (Target::Id(id), _) => self.rooms.ids.conversation_number(&id)?,
+            (Target::Mine, Eyes::Visitor { site, .. }) => match self.person {
+                Person::Visitor(visitor) => self.rooms.lens.current(*site, visitor)?,
+                _ => return None,
+            },
+            (Target::Mine, Eyes::Agent { .. }) => return None,
+        };
+        Some((number, self.visible(number)?))
+    }
+
+    fn push_settled(&mut self, out: &mut Batch, settled: Settled) -> Result<(), End> {
+        let Settled { counter, outcome } = settled;
+        match outcome {
+            Ok(at) => {
+                let Some(it) = self.visible(at.conversation) else { return Ok(()) };
+                let conversation = self.push_conversation_once(out, at.conversation, &it)?;
+                out.push(&Down::from(down::Settled {
+                    counter,
+                    outcome: Outcome::Accepted {
+                        conversation,
+                        lane: wire_lane(at.lane),
+                        seq: at.seq,
+                        position: at.position,
+                        time_ms: at.time_ms,
+                    },
+                }));
+            }
+            Err(refusal) => out.push(&Down::from(down::Settled {
+                counter,
+                outcome: Outcome::Refused {
+                    code: refusal.code,
+                    text: &refusal.text,
+                    retry_after_ms: refusal.retry_after_ms,
+                },
+            })),
+        }
+        Ok(())
+    }
+
+    fn push_signal(&mut self, out: &mut Batch, about: About, signal: Signal) -> Result<(), End> {
+        match (about, signal) {
+            (About::Presence { person }, Signal::On(online)) => {
+                // The other members of a conversation only; others have no handle yet and need none.
+                let (handle, _) = self.person_handle(out, person, None)?;
+                out.push(&Down::from(down::Presence { person: handle, online }));
+            }
+            (About::Typing { conversation, person }, Signal::On(on)) => {
+                let Some(it) = self.visible(conversation) else { return Ok(()) };
+                let handle = self.push_conversation_once(out, conversation, &it)?;
+                let (person, _) = self.person_handle(out, person, Some(&it))?;
+                out.push(&Down::from(down::Typing { conversation: handle, person, on }));
+            }
+            (About::Mark { conversation, person }, Signal::Mark { delivered, read }) => {
+                let Some(it) = self.visible(conversation) else { return Ok(()) };
+                let handle = self.push_conversation_once(out, conversation, &it)?;
+                let (person, _) = self.person_handle(out, person, Some(&it))?;
+                out.push(&Down::from(down::Mark { conversation: handle, person, delivered, read }));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn push_conversation_once(
+        &mut self,
+        out: &mut Batch,
+        number: u64,
+        it: &Conversation,
+    ) -> Result<ConversationHandle, End> {
+        let id = self.rooms.ids.conversation(number);
+        match self.session.conversation(id) {
+            Ok((handle, false)) => Ok(handle),
+            Ok((handle, true)) => {
+                self.write_conversation(out, handle, id, number, it)?;
+                Ok(handle)
+            }
+            Err(HandlesFull) => Err(handles_full(out)),
+        }
+    }
+
+    fn push_conversation(
+        &mut self,
+        out: &mut Batch,
+        number: u64,
+        it: &Conversation,
+    ) -> Result<(), End> {
+        let id = self.rooms.ids.conversation(number);
+        let (handle, _) = self.session.conversation(id).map_err(|HandlesFull| handles_full(out))?;
+        self.write_conversation(out, handle, id, number, it)
+    }
+
+    fn write_conversation(
+        &mut self,
+        out: &mut Batch,
+        handle: ConversationHandle,
+        id: [u8; 16],
+        number: u64,
+        it: &Conversation,
+    ) -> Result<(), End> {
+        let visitor = self.person_handle(out, Person::Visitor(it.visitor), Some(it))?.0;
+        let assignee = match it.assignee {
+            Some(agent) => self.person_handle(out, Person::Agent(agent), None)?.0,
+            None => PersonHandle::SYSTEM,
+        };
+        let mut marks = Vec::new();
+        for (person, mark) in self.rooms.signals.marks(number) {
+            let person = self.person_handle(out, person, Some(it))?.0;
+            marks.push(MemberMark { person, delivered: mark.delivered, read: mark.read });
+        }
+        let staff = matches!(self.eyes, Eyes::Agent { .. });
+        let site = self.rooms.lens.site(it.site).map(|site| site.app).unwrap_or_default();
+        out.push(&Down::from(down::Conversation {
+            handle,
+            id,
+            site: &site,
+            visitor,
+            assignee,
+            state: if it.open { ConversationState::Open } else { ConversationState::Closed },
+            public_head: it.head(Lane::Public),
+            staff_head: if staff { it.head(Lane::Staff) } else { 0 },
+            public_time_ms: it.public_time_ms,
+            marks,
+        }));
+        Ok(())
+    }
+
+    /// A person's handle; a new one is told with name and presence first.
+    fn person_handle(
+        &mut self,
+        out: &mut Batch,
+        person: Person,
+        within: Option<&Conversation>,
+    ) -> Result<(PersonHandle, bool), End> {
+        let (kind, name) = match person {
+            Person::System => return Ok((PersonHandle::SYSTEM, false)),
+            Person::Agent(agent) => {
+                (PersonKind::Agent, self.rooms.lens.agent(agent).map(|it| it.name))
+            }
+            Person::Visitor(_) => {
+                let own = match &self.eyes {
+                    Eyes::Visitor { by: By::Visitor { name, .. }, .. } if person == self.person => {
+                        Some(name.clone())
+                    }
+                    _ => None,
+                };
+                (PersonKind::Visitor, within.map(|it| it.visitor_name.clone()).or(own))
+            }
+        };
+        let id = self.rooms.ids.person(person);
+        let (handle, new) = self.session.person(id).map_err(|HandlesFull| handles_full(out))?;
+        if new {
+            let name = name.unwrap_or_default();
+            let online = self.rooms.bell.is_online(person);
+            out.push(&Down::from(down::Person { handle, id, kind, name: &name, online }));
+        }
+        Ok((handle, new))
+    }
+
+    fn push_entry(&mut self, out: &mut Batch, record: &Record) -> Result<(), End> {
+        let Place::Conversation { conversation, lane, seq } = record.place else { return Ok(()) };
+        let Some(it) = self.visible(conversation) else { return Ok(()) };
+        let handle = self.push_conversation_once(out, conversation, &it)?;
+        let entry = entry::read(record.kind, record.body());
+        let author = entry.map_or(Person::System, |entry| entry.author.get());
+        let (author, _) = self.person_handle(out, author, Some(&it))?;
+        let body = self.entry_body(out, record, entry, &it)?;
+        out.push(&Down::from(down::Entry {
+            conversation: handle,
+            lane: wire_lane(lane),
+            seq,
+            position: record.position.0,
+            time_ms: record.time_ms,
+            author,
+            body,
+        }));
+        Ok(())
+    }
+
+    fn entry_body<'a>(
+        &mut self,
+        out: &mut Batch,
+        record: &'a Record,
+        entry: Option<&'a ArchivedEntry>,
+        it: &Conversation,
+    ) -> Result<EntryBody<'a>, End> {
+        let unknown = EntryBody::Unknown {
+            // Numbers from 0x80 on name nothing on the wire, so a client shows its placeholder.
+            kind: (record.kind as u8) | 0x80,
+            bytes: (&[][..]).into(),
+        };
+        let Some(entry) = entry else { return Ok(unknown) };
+        Ok(match &entry.body {
+            ArchivedBody::Text(text) => EntryBody::Text { text },
+            ArchivedBody::File(file) => EntryBody::File {
+                name: &file.name,
+                mime: &file.mime,
+                size: file.size.to_native(),
+                width: u64::from(file.width.to_native()),
+                height: u64::from(file.height.to_native()),
+                caption: &file.caption,
+            },
+            ArchivedBody::Closed => EntryBody::Closed {},
+            ArchivedBody::Reopened => EntryBody::Reopened {},
+            ArchivedBody::Opened { visitor, page, .. } => {
+                let visitor = Person::Visitor(visitor.to_native());
+                let visitor = self.person_handle(out, visitor, Some(it))?.0;
+                EntryBody::Opened { visitor, page }
+            }
+            ArchivedBody::Assigned { agent, why } => {
+                let agent = self.person_handle(out, Person::Agent(agent.to_native()), None)?.0;
+                EntryBody::Assigned { agent, why }
+            }
+            ArchivedBody::Joined { agent } => {
+                let agent = self.person_handle(out, Person::Agent(agent.to_native()), None)?.0;
+                EntryBody::Joined { agent }
+            }
+            ArchivedBody::Site(_) | ArchivedBody::Agent(_) => unknown,
+        })
+    }
+}
+
+/// Owns an event; HELLO was handled where it is allowed.
+fn own(event: Event<'_>) -> Option<Work> {
+    Some(match event {
+        Event::Hello(_) | Event::Pong { .. } => return None,
+        Event::Draft(draft) => {
+            let wish = match draft.body {
+                DraftBody::Text { text } => Wish::Text(text.to_owned()),
+                DraftBody::File { upload, name, caption } => Wish::File {
+                    upload: upload.to_owned(),
+                    name: name.to_owned(),
+                    caption: caption.to_owned(),
+                },
+                DraftBody::Close {} => Wish::Close,
+                DraftBody::Unknown { .. } => Wish::Unknown,
+            };
+            let session::Draft { counter, settled, hash, conversation, lane, .. } = draft;
+            Work::Draft { counter, settled, hash, conversation, lane, wish }
+        }
+        Event::Typing { conversation, on } => Work::Typing { conversation, on },
+        Event::Mark { conversation, delivered, read } => {
+            Work::Mark { conversation, delivered, read }
+        }
+        Event::Page(page) => Work::Page(page),
+        Event::Gap { conversation, lane, have } => Work::Gap { conversation, lane, have },
+        Event::Bye { .. } => Work::Bye,
+    })
+}
+
+fn bytes_of<'a>(message: &'a Message<'_>) -> &'a [u8] {
+    match message {
+        Message::Binary(bytes) => bytes,
+        Message::Text(text) => text.as_bytes(),
+    }
+}
+
+async fn send(socket: &mut Socket, out: &mut Batch) -> Result<(), End> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let binary = out.encoding() == lodge_proto::batch::Encoding::Binary;
+    let bytes = out.take();
+    match timeout(Duration::from_millis(WRITE_MS), socket.send(&bytes, binary)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err((1001, "")),
+        Err(_) => Err((1013, "too slow")),
+    }
+}
+
+async fn close_owned(socket: &mut Socket, code: u16) {
+    socket.goodbye(code, "refused").await;
+}
+
+fn handles_full(out: &mut Batch) -> End {
+    out.push(&Down::from(down::GoAway { reason: 3, delay_ms: 0 }));
+    (1001, "come back with fresh handles")
+}
+
+fn unreadable(error: &lodge_storage::Error) -> End {
+    tracing::error!(%error, "the log could not be read");
+    (1011, "history could not be read")
+}
