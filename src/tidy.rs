@@ -631,11 +631,7 @@ fn places_registries_and_leftovers_are_caught() {
 
 #[test]
 fn limits_and_dependencies_stand_once() {
-    assert!(caught(
-        limits_in_one_place,
-        "src/commit.rs",
-        "pub const BODY_BYTES_MAX: usize = 3;"
-    ));
+    assert!(caught(limits_in_one_place, "src/commit.rs", "pub const BODY_BYTES_MAX: usize = 3;"));
     assert!(!caught(limits_in_one_place, "src/limits.rs", "pub const BODY_BYTES_MAX: usize = 3;"));
     assert!(!caught(limits_in_one_place, "src/commit.rs", "x(limits::BODY_BYTES_MAX)"));
     let table = "[workspace.dependencies]\n";
