@@ -89,3 +89,5 @@ pub const NAME_CHARS_MAX: usize = 100;
 pub const WORDING_CHARS_MAX: usize = 300;
 
 const _: () = assert!(VISITOR_TOKEN_CHARS_MAX <= lodge_proto::limits::TOKEN_BYTES_MAX);
+/// Bytes of a command over the control socket.
+pub const CONTROL_REQUEST_BYTES_MAX: u64 = 4 * 1024;

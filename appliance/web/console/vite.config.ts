@@ -6,8 +6,8 @@ import { stage } from "./dev/stage.mjs";
 
 const rehearsal: Plugin = {
   name: "lodge-rehearsal",
-  configureServer(server) {
-    const { answer, connect } = stage();
+  async configureServer(server) {
+    const { answer, connect } = await stage();
     server.middlewares.use(answer);
     server.httpServer?.on("upgrade", connect);
   },
@@ -27,7 +27,7 @@ export default defineConfig({
     rolldownOptions: {
       output: {
         entryFileNames: "console.js",
-        chunkFileNames: "[name].js",
+        chunkFileNames: ({ name }) => `${name.toLowerCase()}.js`,
         assetFileNames: "console[extname]",
       },
     },

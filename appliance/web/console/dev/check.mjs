@@ -159,7 +159,11 @@ await check("a picture is pasted, uploaded, sent with its words, and opens large
   await until(() => at.talk("eva").spoken.at(-1).body.kind === "file", "the file arrives");
   assert.equal(at.talk("eva").spoken.at(-1).body.caption, "as you asked");
   const picture = page.locator("button.picture").last();
-  await until(() => picture.locator("img").evaluate((image) => image.complete && image.naturalWidth === 400 && image.src.includes("/files/")), "the server's copy is shown");
+  const shown = (from) => picture.locator("img").evaluate((image, address) => image.complete && image.naturalWidth === 400 && image.src.includes(address), from);
+  await until(() => shown("blob:"), "our own is shown from memory");
+  await page.reload();
+  await picture.waitFor();
+  await until(() => shown("/files/"), "the server's copy is shown");
   await picture.click();
   await page.locator("dialog[open] img").waitFor();
   await page.keyboard.press("Escape");

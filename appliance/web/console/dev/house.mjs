@@ -12,7 +12,7 @@ const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; ch
 export const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 export async function house(options = {}) {
-  const play = stage({ alive: false, ...options });
+  const play = await stage({ alive: false, ...options });
   const server = createServer((request, response) => play.answer(request, response, async () => {
     const path = new URL(request.url, "http://house").pathname;
     const name = normalize(path.replace(/^\/console\//, "")).replace(/^\.\.(\/|$)/, "");

@@ -25,6 +25,9 @@ for (const language of ["en", "zh"]) for (const theme of ["light", "dark"]) {
   };
   const open = async (page, key) => { await page.goto(`${at.address}/console/#/c/${at.talk(key).id}`); await page.locator(".said").first().waitFor(); };
   await shoot("list", DESK, (page) => page.locator("[data-talk]").first().waitFor());
+  await shoot("unassigned", DESK, async (page) => { await page.keyboard.press("2"); await open(page, "anon1"); });
+  await shoot("open", DESK, async (page) => { await open(page, "george"); await page.keyboard.press("Escape"); await page.keyboard.press("3"); });
+  await shoot("closed", DESK, async (page) => { await open(page, "old1"); await page.keyboard.press("Escape"); await page.keyboard.press("4"); });
   await shoot("desk", DESK, async (page) => { await open(page, "anna"); at.types("anna"); });
   await shoot("shop", DESK, (page) => open(page, "jonas"));
   await shoot("laptop", LAPTOP, (page) => open(page, "jonas"));

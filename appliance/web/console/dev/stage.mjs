@@ -1,8 +1,9 @@
-// A play-acted desk for building the console: the JSON API and the readable session, in memory, with a cast.
+// A play-acted desk for building the console: the JSON API and the session, in memory, with a cast.
 // It is no second server: it keeps just enough of the rules for the console to be looked at and checked.
 import { createHash, randomBytes } from "node:crypto";
 import { WebSocketServer } from "ws";
 import { cast } from "./cast.mjs";
+import { codec } from "./codec.mjs";
 import { photograph } from "./paint.mjs";
 
 const MINUTE = 60_000;
@@ -10,7 +11,8 @@ const id = (text) => createHash("sha256").update(text).digest("base64url").slice
 const LANES = { public: "spoken", staff: "staff" };
 const PASSWORD = "correct horse";
 
-export function stage({ language = process.env.LODGE_STAGE ?? "en", alive = true, fresh = false, long = 0 } = {}) {
+export async function stage({ language = process.env.LODGE_STAGE ?? "en", alive = true, fresh = false, long = 0 } = {}) {
+  const { decodeUp, encodeDown } = await codec();
   const play = cast[language];
   const epoch = randomBytes(8).toString("base64url");
   const people = new Map();
@@ -84,7 +86,7 @@ export function stage({ language = process.env.LODGE_STAGE ?? "en", alive = true
     if (talk.closed) order.push({ at: talk.lines.at(-1)[1] - 1, run: (t) => entry(made, "public", who(talk.to), { kind: "closed" }, t) });
   }
   order.sort((a, b) => b.at - a.at);
-  for (const one of order) one.run(Date.now() - one.at * MINUTE);
+  for (const one of order) one.run(Math.round(Date.now() - one.at * MINUTE));
   for (const talk of talks.values()) {
     const unread = play.talks.find((one) => one.key === talk.key).unread ?? 0;
     talk.marks.set(me.id, { delivered: talk.spoken.length, read: talk.spoken.length - unread });
@@ -94,7 +96,7 @@ export function stage({ language = process.env.LODGE_STAGE ?? "en", alive = true
 
   // ---- the session ----
 
-  const server = new WebSocketServer({ noServer: true, handleProtocols: () => "lodge.v1.json" });
+  const server = new WebSocketServer({ noServer: true, handleProtocols: () => "lodge.v1" });
 
   function connect(request, socket, head) {
     if (!request.url.startsWith("/api/v1/session")) return;
@@ -104,7 +106,7 @@ export function stage({ language = process.env.LODGE_STAGE ?? "en", alive = true
 
   function hold(ws) {
     const line = { ws, handles: new Map(), device: "" };
-    const say = (...frames) => ws.readyState === 1 && ws.send(JSON.stringify(frames));
+    const say = (...frames) => ws.readyState === 1 && ws.send(encodeDown(frames));
     const handle = (thing, frames) => {
       if (!thing) return 0;
       let found = line.handles.get(thing.id);
@@ -137,7 +139,7 @@ export function stage({ language = process.env.LODGE_STAGE ?? "en", alive = true
 
     ws.on("close", () => connections.delete(line));
     ws.on("message", (raw) => {
-      for (const frame of JSON.parse(String(raw))) {
+      for (const frame of decodeUp(new Uint8Array(raw))) {
         const talk = frame.conversation === undefined ? undefined : find(frame.conversation);
         if (frame.op === "hello") {
           line.device = frame.device;

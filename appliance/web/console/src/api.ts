@@ -41,7 +41,6 @@ export interface ConversationPage { conversations: ConversationRow[]; next: stri
 export type ListName = "mine" | "unassigned" | "open" | "closed";
 
 export interface Online { agents: { id: string; name: string }[]; visitors: number }
-export interface Uploaded { upload: string; mime: string; size: number; width: number; height: number }
 
 /** A refusal in numbers and words. `code` 0 means that no answer came at all. */
 export class ApiRefusal extends Error {
@@ -122,26 +121,4 @@ function rows<T>(answer: unknown, name: string): T[] {
 /** Where the bytes of a file entry are fetched from; the cookie says who asks. */
 export function fileAddress(site: string, conversation: string, lane: string, seq: number): string {
   return `/api/v1/files/${part(conversation)}/${lane}/${seq}?app=${part(site)}`;
-}
-
-/** Sends the bytes of a file. `XMLHttpRequest`, because `fetch` does not say how far it has got. */
-export function upload(site: string, file: File, progress: (share: number) => void, stop: AbortSignal): Promise<Uploaded> {
-  return new Promise((done, fail) => {
-    const ask = new XMLHttpRequest();
-    ask.open("POST", `/api/v1/uploads?app=${part(site)}&name=${part(file.name)}`);
-    ask.setRequestHeader("X-Lodge", "1");
-    ask.setRequestHeader("Content-Type", file.type || "application/octet-stream");
-    ask.upload.onprogress = (event) => { if (event.lengthComputable) progress(event.loaded / event.total); };
-    ask.onload = () => {
-      if (ask.status >= 200 && ask.status < 300) done(JSON.parse(ask.responseText) as Uploaded);
-      else {
-        if (ask.status === 401) ended();
-        fail(refusalIn(ask.status, ask.responseText));
-      }
-    };
-    ask.onerror = () => fail(new ApiRefusal(0, 0, ""));
-    ask.onabort = () => fail(new ApiRefusal(0, 0, ""));
-    stop.addEventListener("abort", () => ask.abort());
-    ask.send(file);
-  });
 }

@@ -1,23 +1,24 @@
-// What the console knows: people, conversations, entries, and what is on its way out. It is fed by the session
-// (live) and by the JSON API (lists), and both may say the same thing twice or late.
+// What the console shows of the desk: people, conversations, lists. The session's client holds the entries, the
+// outbox and the way back after a bad network; the JSON API holds the lists. Both may say the same thing twice.
 //
-// Invariants: a conversation exists once, whoever named it first; an entry stands once, at its Position; what the
-// agent wrote is on the screen from the moment it was sent until its entry takes its place, or until they discard
-// it; every list is a view of the same conversations, so nothing can be in two states.
+// Invariants: a conversation exists once, whoever named it first; every list is a view of the same conversations,
+// so nothing can be in two states; what the agent wrote is on the screen until its entry takes its place, or until
+// they discard it; nothing here asks for more than it can hold.
 import { SvelteMap } from "svelte/reactivity";
-import { ApiRefusal, api, upload, type ConversationRow, type ListName, type Self, type SiteName, type Uploaded } from "./api";
-import { Link, type Body, type ConversationSeen, type EntrySeen, type Lane, type LinkState, type PersonKind, type Settled } from "./link";
-import { keep, kept, place } from "./place.svelte";
+import { Client, RefusedError, browser, type Conversation, type Entry, type Pending, type Status } from "../../../../proto/sdk/typescript/src/index";
+import { REFUSAL_TEXT_ZH, type PersonKind } from "../../../../proto/sdk/typescript/src/wire";
+import { ApiRefusal, api, type ConversationRow, type ListName, type Self, type SiteName } from "./api";
+import { forget, keep, kept, place } from "./place.svelte";
+
+export type { Entry, Pending };
 
 const TALKS_MAX = 2_000;
-/** Conversations whose entries stay in memory after they left the screen. */
-const LOADED_MAX = 24;
-const PAGE_ENTRIES = 50;
-const TYPING_SHOWN_MS = 6_000;
-const TYPING_SAID_EVERY_MS = 3_000;
-const MARKS_EVERY_MS = 1_000;
-export const PARCELS_MAX = 10;
-const DRAFT = "lodge.draft.";
+/** Files that may lie in a composer at once. */
+export const FILES_MAX = 10;
+/** Pictures of our own that are shown from memory until the page is left. */
+const SHOTS_MAX = 64;
+/** A connection that is refused at the door looks like a bad network; the API knows which of the two it is. */
+const DOUBT_EVERY_MS = 10_000;
 
 export class Person {
   name = $state("");
@@ -25,75 +26,38 @@ export class Person {
   constructor(readonly id: string, public kind: PersonKind) {}
 }
 
-export interface Entry {
-  lane: Lane; seq: number; position: number; time_ms: number; author: Person | null; body: Body;
+export interface Last {
+  seq: number; time_ms: number; author: PersonKind; author_id: string; kind: string | number; preview: string;
 }
 
-export interface Last { seq: number; time_ms: number; author: "visitor" | "agent" | "bot" | "system"; author_id: string | null; kind: string; preview: string }
-
-/** A file between the agent's hand and the server. */
-export class Parcel {
+/** A picture that the agent has in hand: how it looks, and how large it is. */
+export class Shot {
+  width = $state(0);
+  height = $state(0);
   readonly url: string | null;
-  width = 0;
-  height = 0;
-  progress = $state(0);
-  step = $state<"uploading" | "ready" | "failed">("uploading");
-  why = $state("");
-  uploaded: Uploaded | null = null;
-  #stop = new AbortController();
-  #done: Promise<void>;
 
-  constructor(readonly file: File, private site: string) {
-    this.url = file.type.startsWith("image/") && file.type !== "image/svg+xml" ? URL.createObjectURL(file) : null;
+  constructor(readonly file: Blob) {
+    this.url = /^image\/(png|jpeg|gif|webp)$/.test(file.type) ? URL.createObjectURL(file) : null;
     if (this.url) void this.#measure(this.url);
-    this.#done = this.#send();
-  }
-
-  /** Resolves when it is on the server; false when it will not get there by itself. */
-  async arrived(): Promise<boolean> {
-    await this.#done;
-    return this.step === "ready";
-  }
-
-  again(): void {
-    this.step = "uploading";
-    this.progress = 0;
-    this.#done = this.#send();
   }
 
   drop(): void {
-    this.#stop.abort();
     if (this.url) URL.revokeObjectURL(this.url);
-  }
-
-  async #send(): Promise<void> {
-    try {
-      this.uploaded = await upload(this.site, this.file, (share) => { this.progress = share; }, this.#stop.signal);
-      this.step = "ready";
-    } catch (refusal) {
-      this.why = refusal instanceof ApiRefusal && refusal.code ? refusal.in(place.language) : place.words.unreachable;
-      this.step = "failed";
-    }
   }
 
   async #measure(url: string): Promise<void> {
     const image = new Image();
     image.src = url;
-    try {
-      await image.decode();
-      this.width = image.naturalWidth;
-      this.height = image.naturalHeight;
-    } catch { /* Not an image after all: it travels as a file. */ }
+    // What cannot be decoded travels as a file all the same.
+    await image.decode().catch(() => {});
+    this.width = image.naturalWidth;
+    this.height = image.naturalHeight;
   }
 }
 
-/** Something the agent said that has no place in the log yet. */
-export class Outgoing {
-  step = $state<"sending" | "failed">("sending");
-  why = $state("");
-  readonly time_ms = Date.now();
-  constructor(public key: string, readonly body: { kind: "text"; text: string } | { kind: "file"; parcel: Parcel; caption: string } | { kind: "close" }) {}
-}
+/** An entry or something on its way, under a name that outlives the change from one to the other. */
+export interface Held { key: string; entry: Entry }
+export interface Leaving { key: string; pending: Pending; accepted: boolean }
 
 export class Talk {
   visitor = $state() as Person;
@@ -106,14 +70,15 @@ export class Talk {
   vouched = $state<boolean | null>(null);
   device = $state("");
   page = $state("");
-  /** By Position, both lanes. */
-  entries = $state.raw<Entry[]>([]);
+  /** Both lanes by Position; filled while the conversation is looked at. */
+  held = $state.raw<Held[]>([]);
+  leaving = $state.raw<Leaving[]>([]);
   loaded = $state<"no" | "loading" | "yes">("no");
   more = $state(false);
-  outgoing = $state<Outgoing[]>([]);
-  tray = $state<Parcel[]>([]);
-  typing = new SvelteMap<string, number>();
-  marks = new SvelteMap<string, { delivered: number; read: number }>();
+  /** What will go with the next message. */
+  tray = $state.raw<Shot[]>([]);
+  typing = new SvelteMap<string, true>();
+  theirs = $state.raw({ delivered: 0, read: 0 });
   /** Where the unread part began when it was opened; a line is drawn there. */
   seam = $state(0);
   read_to = 0;
@@ -123,20 +88,22 @@ export class Talk {
   }
 
   get draft(): string {
-    return kept(DRAFT + this.id) ?? "";
+    return kept(`draft.${this.id}`) ?? "";
   }
   set draft(text: string) {
-    keep(DRAFT + this.id, text === "" ? null : text);
+    keep(`draft.${this.id}`, text === "" ? null : text);
   }
 }
 
 class Desk {
   self = $state.raw<Self | null>(null);
   sites = $state.raw<SiteName[]>([]);
-  link = $state.raw<LinkState>({ is: "connecting" });
+  status = $state<Status>("idle");
+  /** Why the server will not have us, in its words. */
+  refusal = $state("");
+  /** Messages that wait for their answer. */
   outbox = $state(0);
-  text_bytes_max = $state(16_384);
-  upload_bytes_max = $state(25 * 1024 * 1024);
+  ended = $state(false);
   people = new SvelteMap<string, Person>();
   talks = new SvelteMap<string, Talk>();
   list = $state<ListName>("mine");
@@ -145,58 +112,68 @@ class Desk {
   /** Where each list goes on; absent = not asked yet, null = at its end. */
   next = new SvelteMap<ListName, string | null>();
   loading = $state(false);
+  /** How far each upload has got, by the outbox's key. */
+  progress = new SvelteMap<number, number>();
 
-  #link: Link | null = null;
-  #selves = new Set<string>();
-  #ways = new Map<string, { talk: Talk; outgoing: Outgoing }>();
-  #recent: Talk[] = [];
-  #said = new Map<string, number>();
-  #owed = new Set<Talk>();
-  #owing: ReturnType<typeof setTimeout> | undefined;
-  #cold = true;
+  #client: Client | null = null;
+  #shots = new Map<Blob, Shot>();
+  #shot_of = new Map<string, Shot>();
+  #due = false;
+  #doubted_ms = 0;
 
   begin(self: Self, sites: SiteName[]): void {
     this.self = self;
     this.sites = sites;
-    this.#selves = new Set([self.id]);
+    this.ended = false;
     this.person(self.id, "agent", self.name).online = true;
-    this.#cold = true;
-    this.#link = new Link({
-      state: (state) => { this.link = state; },
-      ready: (id, limits) => this.#ready(id, limits),
-      person: (seen) => {
-        const person = this.person(seen.id, seen.kind, seen.name);
-        person.online = seen.online;
-      },
-      conversation: (seen) => this.#conversation(seen),
-      entry: (seen) => this.#entry(seen),
-      settled: (key, outcome) => this.#settled(key, outcome),
-      typing: (conversation, person, on) => this.#typing(conversation, person, on),
-      mark: (conversation, mark) => this.talks.get(conversation)?.marks.set(mark.person, mark),
-      synced: () => this.#mend(),
-      resync: () => this.#forgetEntries(),
+    const client = new Client({ server_url: location.origin }, browser());
+    this.#client = client;
+    client.on((event) => {
+      switch (event.type) {
+        case "status": return this.#status(event.status);
+        case "timeline": return this.#soon();
+        case "entries": return this.#entries(event.entries);
+        case "conversation": return this.#conversation(event.conversation);
+        case "person": {
+          const { id, kind, name, online } = event.person;
+          this.person(id, kind, name).online = online;
+          return;
+        }
+        case "typing": {
+          const talk = this.talks.get(event.conversation);
+          if (event.on) talk?.typing.set(event.person, true);
+          else talk?.typing.delete(event.person);
+          return;
+        }
+        case "progress": return void this.progress.set(event.key, event.sent / Math.max(1, event.total));
+      }
     });
-    this.#link.start();
+    void client.open();
     void this.refresh();
   }
 
   end(): void {
-    this.#link?.stop();
-    this.#link = null;
+    this.#client?.close();
+    this.#client = null;
     this.self = null;
     this.shown = null;
-    this.talks.clear();
-    this.people.clear();
-    this.next.clear();
-    this.#ways.clear();
-    this.#recent = [];
-    this.#owed.clear();
-    clearTimeout(this.#owing);
     this.outbox = 0;
+    this.status = "idle";
+    for (const held of [this.talks, this.people, this.next, this.progress]) held.clear();
+    for (const shot of this.#shots.values()) shot.drop();
+    this.#shots.clear();
+    this.#shot_of.clear();
   }
 
-  isSelf(person: Person | null): boolean {
-    return person !== null && this.#selves.has(person.id);
+  /** Nothing of this agent's work stays on the device. */
+  leave(): void {
+    this.end();
+    forget("draft.");
+    forget("read.");
+  }
+
+  isSelf(id: string | null | undefined): boolean {
+    return id !== null && id !== undefined && id !== "" && (id === this.self?.id || id === this.#client?.self);
   }
 
   siteName(app: string): string {
@@ -205,7 +182,7 @@ class Desk {
 
   in(list: ListName, talk: Talk): boolean {
     switch (list) {
-      case "mine": return talk.open && this.isSelf(talk.assignee);
+      case "mine": return talk.open && this.isSelf(talk.assignee?.id);
       case "unassigned": return talk.open && talk.assignee === null;
       case "open": return talk.open;
       case "closed": return !talk.open;
@@ -218,10 +195,11 @@ class Desk {
     return talks.sort((a, b) => (b.last?.time_ms ?? 0) - (a.last?.time_ms ?? 0));
   }
 
+  /** What waits for this agent: theirs, and nobody's. */
   get unread(): number {
     let sum = 0;
     for (const talk of this.talks.values()) {
-      if (talk.open && (talk.assignee === null || this.isSelf(talk.assignee))) sum += talk.unread;
+      if (talk.open && (talk.assignee === null || this.isSelf(talk.assignee.id))) sum += talk.unread;
     }
     return sum;
   }
@@ -247,102 +225,92 @@ class Desk {
     this.loading = false;
   }
 
-  async #load(list: ListName, before: string | null): Promise<void> {
-    const page = await api.conversations(list, before);
-    for (const row of page.conversations) this.#row(row);
-    this.next.set(list, page.next);
-  }
-
   show(id: string | null): void {
     if (this.shown?.id === id) return;
     if (this.shown) this.shown.seam = 0;
-    const talk = id === null ? null : (this.talks.get(id) ?? this.#talk(id, "", this.person(`?${id}`, "visitor", "")));
+    const talk = id === null ? null : (this.talks.get(id) ?? this.#talk(id, "", null));
     this.shown = talk;
     if (!talk) return;
     talk.seam = talk.unread > 0 ? Math.max(1, talk.head - talk.unread + 1) : 0;
-    this.#recent = [talk, ...this.#recent.filter((one) => one !== talk)];
-    for (const old of this.#recent.splice(LOADED_MAX)) this.#unload(old);
+    this.#sync();
     if (talk.loaded === "no") void this.#open(talk);
   }
 
-  async #open(talk: Talk): Promise<void> {
-    const link = this.#link;
-    if (!link) return;
-    talk.loaded = "loading";
-    const [spoken] = await Promise.all([
-      link.page(talk.id, "public", 0, PAGE_ENTRIES),
-      link.page(talk.id, "staff", 0, PAGE_ENTRIES),
-    ]);
-    talk.more = spoken.more;
-    talk.loaded = "yes";
-  }
-
+  /** Asks for the page above what is held. */
   async older(talk: Talk): Promise<void> {
-    const first = talk.entries.find((entry) => entry.lane === "public");
-    if (talk.loaded !== "yes" || !talk.more || !first || !this.#link) return;
+    if (talk.loaded !== "yes" || !talk.more || !this.#client) return;
     talk.loaded = "loading";
-    const page = await this.#link.page(talk.id, "public", first.seq, PAGE_ENTRIES);
-    const staff = talk.entries.find((entry) => entry.lane === "staff");
-    if (staff && staff.seq > 1) await this.#link.page(talk.id, "staff", staff.seq, PAGE_ENTRIES);
-    talk.more = page.more;
+    await this.#page(talk);
     talk.loaded = "yes";
   }
 
   /** The newest of it is on a screen that somebody looks at. */
   seen(talk: Talk): void {
-    if (talk.read_to >= talk.head && talk.unread === 0) return;
-    talk.read_to = Math.max(talk.read_to, talk.head);
     talk.unread = 0;
-    this.#owe(talk);
+    if (talk.read_to >= talk.head) return;
+    talk.read_to = talk.head;
+    keep(`read.${talk.id}`, String(talk.head));
+    this.#client?.read_up_to(talk.head, talk.id);
   }
 
-  say(talk: Talk, text: string): void {
+  /** Says it, and sends what lies in the tray; answers with the reason when it cannot even be kept. */
+  async say(talk: Talk, text: string): Promise<string> {
+    const client = this.#client;
     const words = text.trim();
-    const parcels = talk.tray;
+    const tray = talk.tray;
+    const caption = tray.length === 1 ? words : "";
+    if (!client) return "";
     talk.tray = [];
-    const caption = parcels.length === 1 ? words : "";
-    for (const parcel of parcels) this.#leave(talk, new Outgoing("", { kind: "file", parcel, caption }));
-    if (words && !caption) this.#leave(talk, new Outgoing("", { kind: "text", text: words }));
     talk.draft = "";
-    this.typing(talk, false);
+    client.typing(false, talk.id);
+    try {
+      for (const shot of tray) {
+        await client.sendFile(shot.file, shot.file instanceof File ? shot.file.name : "file", talk.id, "public", caption);
+      }
+      if (words && !caption) await client.send(words, talk.id);
+      return "";
+    } catch (refusal) {
+      talk.draft = text;
+      return refusal instanceof RefusedError ? this.reason(refusal) : place.words.unreachable;
+    }
   }
 
-  finish(talk: Talk): void {
-    this.#leave(talk, new Outgoing("", { kind: "close" }));
+  async finish(talk: Talk): Promise<void> {
+    await this.#client?.endConversation(talk.id);
   }
 
-  attach(talk: Talk, files: Iterable<File>): { large: string | null; many: boolean } {
-    let large: string | null = null;
+  attach(talk: Talk, files: Iterable<File>): { large: File | null; many: boolean } {
+    let large: File | null = null;
     let many = false;
+    const max = this.#client?.upload_max ?? 0;
     for (const file of files) {
-      if (file.size > this.upload_bytes_max) large = file.name;
-      else if (talk.tray.length >= PARCELS_MAX) many = true;
-      else talk.tray.push(new Parcel(file, talk.site));
+      if (max > 0 && file.size > max) large = file;
+      else if (talk.tray.length >= FILES_MAX) many = true;
+      else talk.tray = [...talk.tray, this.shot(file)];
     }
     return { large, many };
   }
 
-  detach(talk: Talk, parcel: Parcel): void {
-    parcel.drop();
-    talk.tray = talk.tray.filter((one) => one !== parcel);
+  get upload_bytes_max(): number {
+    return this.#client?.upload_max ?? 0;
   }
 
-  again(talk: Talk, outgoing: Outgoing): void {
-    outgoing.step = "sending";
-    if (outgoing.body.kind === "file" && outgoing.body.parcel.step === "failed") outgoing.body.parcel.again();
-    void this.#send(talk, outgoing);
+  detach(talk: Talk, shot: Shot): void {
+    talk.tray = talk.tray.filter((one) => one !== shot);
+    this.#shots.delete(shot.file);
+    shot.drop();
   }
 
-  discard(talk: Talk, outgoing: Outgoing): void {
-    if (outgoing.body.kind === "file") outgoing.body.parcel.drop();
-    talk.outgoing = talk.outgoing.filter((one) => one !== outgoing);
+  retry(key: number): void {
+    void this.#client?.retry(key);
+  }
+
+  discard(key: number): void {
+    void this.#client?.discard(key);
   }
 
   typing(talk: Talk, on: boolean): void {
-    const said = this.#said.get(talk.id) ?? 0;
-    if (on ? Date.now() - said < TYPING_SAID_EVERY_MS : said === 0) return;
-    this.#said.set(talk.id, on ? Date.now() : 0);
-    this.#link?.typing(talk.id, on);
+    this.#client?.typing(on, talk.id);
   }
 
   person(id: string, kind: PersonKind, name: string): Person {
@@ -355,70 +323,111 @@ class Desk {
     return person;
   }
 
-  #leave(talk: Talk, outgoing: Outgoing): void {
-    if (outgoing.body.kind !== "close") talk.outgoing.push(outgoing);
-    // The list holds a proxied copy; what is changed later must be that one.
-    void this.#send(talk, talk.outgoing.at(-1) && outgoing.body.kind !== "close" ? (talk.outgoing.at(-1) as Outgoing) : outgoing);
-  }
-
-  async #send(talk: Talk, outgoing: Outgoing): Promise<void> {
-    const { body } = outgoing;
-    if (body.kind === "file") {
-      if (!(await body.parcel.arrived())) {
-        outgoing.why = body.parcel.why;
-        outgoing.step = "failed";
-        return;
+  /** How a file in hand looks; the same file is measured once. */
+  shot(file: Blob): Shot {
+    let shot = this.#shots.get(file);
+    if (!shot) {
+      shot = new Shot(file);
+      this.#shots.set(file, shot);
+      if (this.#shots.size > SHOTS_MAX) {
+        const [oldest] = this.#shots.values();
+        if (oldest) {
+          this.#shots.delete(oldest.file);
+          oldest.drop();
+          for (const [key, one] of this.#shot_of) if (one === oldest) this.#shot_of.delete(key);
+        }
       }
-      if (!body.parcel.uploaded) return;
-      outgoing.key = this.#post(talk, outgoing, { kind: "file", upload: body.parcel.uploaded.upload, name: body.parcel.file.name, caption: body.caption });
-    } else {
-      outgoing.key = this.#post(talk, outgoing, body);
+    }
+    return shot;
+  }
+
+  /** Our own picture under the name of its draft or entry, as long as it is in memory. */
+  shotOf(key: string): Shot | undefined {
+    return this.#shot_of.get(key);
+  }
+
+  reason({ code, text }: { code: number; text: string }): string {
+    return place.language === "zh" ? (REFUSAL_TEXT_ZH[code] ?? text) : text;
+  }
+
+  async #load(list: ListName, before: string | null): Promise<void> {
+    const page = await api.conversations(list, before);
+    for (const row of page.conversations) this.#row(row);
+    this.next.set(list, page.next);
+  }
+
+  async #open(talk: Talk): Promise<void> {
+    talk.loaded = "loading";
+    await this.#page(talk);
+    talk.loaded = "yes";
+  }
+
+  async #page(talk: Talk): Promise<void> {
+    const client = this.#client;
+    if (!client) return;
+    await Promise.all([client.history(talk.id, "public"), client.history(talk.id, "staff")]);
+    this.#sync();
+  }
+
+  #status(status: Status): void {
+    const before = this.status;
+    this.status = status;
+    this.refusal = this.#client?.refusal ? this.reason(this.#client.refusal) : "";
+    if (status === "login") this.ended = true;
+    if (status === "connected") {
+      this.person(this.#client?.self ?? "", "agent", this.self?.name ?? "");
+      if (before !== "idle") void this.refresh();
+    }
+    if (status === "waiting" && Date.now() - this.#doubted_ms > DOUBT_EVERY_MS) {
+      this.#doubted_ms = Date.now();
+      void api.me().catch((refusal: unknown) => {
+        if (refusal instanceof ApiRefusal && refusal.status === 401) this.ended = true;
+      });
     }
   }
 
-  #post(talk: Talk, outgoing: Outgoing, body: Parameters<Link["send"]>[2]): string {
-    const key = this.#link?.send(talk.id, "public", body) ?? "";
-    this.#ways.set(key, { talk, outgoing });
-    this.outbox = this.#ways.size;
-    return key;
+  /** One look at the timeline for all that one batch brought. */
+  #soon(): void {
+    if (this.#due) return;
+    this.#due = true;
+    queueMicrotask(() => {
+      this.#due = false;
+      this.#sync();
+    });
   }
 
-  #settled(key: string, outcome: Settled): void {
-    const way = this.#ways.get(key);
-    if (!way) return;
-    this.#ways.delete(key);
-    this.outbox = this.#ways.size;
-    const { talk, outgoing } = way;
-    if (!outcome.accepted) {
-      outgoing.why = outcome.text;
-      outgoing.step = "failed";
-      if (outgoing.body.kind === "close") talk.outgoing = talk.outgoing.filter((one) => one !== outgoing);
-      return;
+  #sync(): void {
+    const client = this.#client;
+    if (!client) return;
+    this.outbox = client.outbox.filter((row) => !row.refused).length;
+    const talk = this.shown;
+    if (!talk) return;
+    const held: Held[] = [];
+    const leaving: Leaving[] = [];
+    for (const lane of ["public", "staff"] as const) {
+      for (const { key, entry, pending, ...rest } of client.timeline(talk.id, lane)) {
+        if (entry) held.push({ key, entry });
+        else if (pending.body?.kind !== "close" || pending.refused) leaving.push({ key, pending, accepted: "accepted" in rest && rest.accepted === true });
+        if (pending?.file) this.#shot_of.set(key, this.shot(pending.file.blob));
+      }
     }
-    talk.outgoing = talk.outgoing.filter((one) => one.key !== key);
-    const body = settledBody(outgoing);
-    if (body) this.#place(talk, { ...outcome, author: this.people.get([...this.#selves].at(-1) ?? "") ?? null, body });
-    if (outgoing.body.kind === "file") outgoing.body.parcel.drop();
+    held.sort((a, b) => a.entry.position - b.entry.position);
+    const first = held.find(({ entry }) => entry.lane === "public")?.entry.seq;
+    talk.more = first === undefined ? talk.head > 0 && talk.loaded !== "yes" : first > 1;
+    talk.held = held;
+    talk.leaving = leaving;
   }
 
-  #ready(id: string, limits: { text_bytes_max: number; upload_bytes_max: number }): void {
-    this.#selves.add(id);
-    this.person(id, "agent", this.self?.name ?? "");
-    this.text_bytes_max = limits.text_bytes_max;
-    this.upload_bytes_max = limits.upload_bytes_max;
-    if (!this.#cold) void this.refresh();
-    this.#cold = false;
-  }
-
-  #talk(id: string, site: string, visitor: Person): Talk {
+  #talk(id: string, site: string, visitor: Person | null): Talk {
     let talk = this.talks.get(id);
     if (!talk) {
-      talk = new Talk(id, site, visitor);
+      talk = new Talk(id, site, visitor ?? new Person("", "visitor"));
+      talk.read_to = Number(kept(`read.${id}`)) || 0;
       this.talks.set(id, talk);
       if (this.talks.size > TALKS_MAX) this.#thin();
     }
     if (site) talk.site = site;
-    if (!visitor.id.startsWith("?")) talk.visitor = visitor;
+    if (visitor) talk.visitor = visitor;
     return talk;
   }
 
@@ -436,138 +445,67 @@ class Desk {
     talk.open = row.state === "open";
     if (row.last && row.last.seq >= (talk.last?.seq ?? 0)) {
       const { seq, time_ms, author_kind, kind, preview } = row.last;
-      const author_id = talk.last?.seq === seq ? talk.last.author_id : null;
-      talk.last = { seq, time_ms, author: author_kind as Last["author"], author_id, kind, preview };
+      const author_id = talk.last?.seq === seq ? talk.last.author_id : "";
+      talk.last = { seq, time_ms, author: author_kind as PersonKind, author_id, kind, preview };
     }
     talk.unread = talk.read_to >= row.public_head ? 0 : row.unread;
   }
 
-  #conversation(seen: ConversationSeen): void {
-    const visitor = seen.visitor ? this.people.get(seen.visitor) : undefined;
-    const talk = this.#talk(seen.id, seen.site, visitor ?? this.person(`?${seen.id}`, "visitor", ""));
+  #conversation(seen: Conversation): void {
+    const visitor = this.people.get(seen.visitor) ?? null;
+    const talk = this.#talk(seen.id, seen.site, visitor);
     talk.assignee = seen.assignee ? (this.people.get(seen.assignee) ?? null) : null;
     talk.open = seen.state === "open";
-    for (const mark of seen.marks) {
-      talk.marks.set(mark.person, mark);
-      if (this.#selves.has(mark.person)) talk.read_to = Math.max(talk.read_to, mark.read);
-    }
+    talk.head = Math.max(talk.head, seen.public_head);
+    const theirs = seen.marks[seen.visitor];
+    if (theirs) talk.theirs = { ...theirs };
+    const own = this.#client?.ownMark(seen.id).read ?? 0;
+    if (own > talk.read_to) talk.read_to = own;
+    if (talk.read_to >= talk.head) talk.unread = 0;
   }
 
-  #entry(seen: EntrySeen): void {
-    const talk = this.talks.get(seen.conversation);
-    if (!talk) return;
-    const author = seen.author ? (this.people.get(seen.author) ?? null) : null;
-    this.#place(talk, { ...seen, author });
-  }
-
-  /** Puts an entry where it belongs, and lets the conversation follow it when it is the newest. */
-  #place(talk: Talk, entry: Entry): void {
-    if (entry.author) talk.typing.delete(entry.author.id);
-    if (entry.lane === "public" && entry.seq > talk.head) this.#advance(talk, entry);
-    this.#follow(talk, entry);
-    if (talk.loaded === "no") return;
-    const entries = talk.entries.slice();
-    let at = entries.length;
-    while (at > 0 && (entries[at - 1] as Entry).position > entry.position) at -= 1;
-    const twin = entries[at - 1];
-    // The log's own word replaces what was put there when the draft settled.
-    if (twin && twin.position === entry.position && twin.lane === entry.lane && twin.seq === entry.seq) entries[at - 1] = entry;
-    else entries.splice(at, 0, entry);
-    talk.entries = entries;
-  }
-
-  #advance(talk: Talk, entry: Entry): void {
-    talk.head = entry.seq;
-    const author = entry.author?.kind ?? "system";
-    if (author === "visitor" && (entry.body.kind === "text" || entry.body.kind === "file") && entry.seq > talk.read_to) talk.unread += 1;
-    if (talk.opened_ms === 0) talk.opened_ms = entry.time_ms;
-    const preview = entry.body.kind === "text" ? entry.body.text : entry.body.kind === "file" ? entry.body.caption || entry.body.name : "";
-    const kind = entry.body.kind === "file" && entry.body.mime.startsWith("image/") ? "image" : entry.body.kind;
-    talk.last = { seq: entry.seq, time_ms: entry.time_ms, author, author_id: entry.author?.id ?? null, kind, preview: preview.slice(0, 240) };
-    if (this.isSelf(talk.assignee)) this.#owe(talk);
-  }
-
-  /** What the newest facts say about who has it and whether it is open. */
-  #follow(talk: Talk, entry: Entry): void {
-    const { body } = entry;
-    if (body.kind === "opened" && body.page) talk.page = body.page;
-    const later = talk.entries.at(-1);
-    if (later && later.position > entry.position) return;
-    if (body.kind === "closed") talk.open = false;
-    if (body.kind === "reopened") talk.open = true;
-    if (body.kind === "assigned" && talk.loaded !== "loading") talk.assignee = body.agent ? (this.people.get(body.agent) ?? null) : null;
-  }
-
-  #typing(conversation: string, person: string, on: boolean): void {
-    const talk = this.talks.get(conversation);
-    if (!talk) return;
-    if (!on) return void talk.typing.delete(person);
-    const until = Date.now() + TYPING_SHOWN_MS;
-    talk.typing.set(person, until);
-    setTimeout(() => { if (talk.typing.get(person) === until) talk.typing.delete(person); }, TYPING_SHOWN_MS);
-  }
-
-  #owe(talk: Talk): void {
-    this.#owed.add(talk);
-    this.#owing ??= setTimeout(() => {
-      this.#owing = undefined;
-      for (const one of this.#owed) this.#link?.mark(one.id, one.head, one.read_to);
-      this.#owed.clear();
-    }, MARKS_EVERY_MS);
-  }
-
-  /** Asks again for what is missing between two entries that are there. */
-  #mend(): void {
-    for (const talk of this.#recent) {
-      if (talk.loaded !== "yes") continue;
-      let have = 0;
-      for (const entry of talk.entries) {
-        if (entry.lane !== "public") continue;
-        if (have > 0 && entry.seq > have + 1) {
-          this.#link?.gap(talk.id, "public", have);
-          break;
-        }
-        have = entry.seq;
+  #entries(entries: Entry[]): void {
+    for (const entry of entries) {
+      const talk = this.talks.get(entry.conversation);
+      if (!talk) continue;
+      const { body } = entry;
+      talk.typing.delete(entry.author);
+      if (body.kind === "opened" && "page" in body) {
+        talk.page = body.page;
+        talk.opened_ms ||= entry.time_ms;
       }
+      if (body.kind === "assigned" && "agent" in body && entry.seq === this.#client?.conversations.get(talk.id)?.staff_head) {
+        talk.assignee = this.people.get(body.agent) ?? null;
+      }
+      if (entry.lane === "public" && entry.seq > (talk.last?.seq ?? 0)) this.#newest(talk, entry);
     }
+    this.#soon();
   }
 
-  #forgetEntries(): void {
-    for (const talk of this.#recent) this.#unload(talk);
-    this.#recent = [];
-    if (this.shown) {
-      this.#recent = [this.shown];
-      void this.#open(this.shown);
+  #newest(talk: Talk, { seq, time_ms, author: author_id, body }: Entry): void {
+    const author = this.people.get(author_id)?.kind ?? "system";
+    const spoken = body.kind === "text" || body.kind === "file";
+    if (author === "visitor" && spoken && seq > talk.read_to) {
+      talk.unread += 1;
+      if (talk === this.shown && !place.awake && talk.seam === 0) talk.seam = seq;
     }
-    void this.refresh();
-  }
-
-  #unload(talk: Talk): void {
-    talk.entries = [];
-    talk.loaded = "no";
-    talk.more = false;
+    talk.head = Math.max(talk.head, seq);
+    let kind: string | number = body.kind;
+    let preview = "";
+    if ("text" in body) preview = body.text;
+    else if ("mime" in body) {
+      preview = body.caption || body.name;
+      if (body.mime.startsWith("image/")) kind = "image";
+    }
+    talk.last = { seq, time_ms, author, author_id, kind, preview: preview.slice(0, 240) };
   }
 
   #thin(): void {
-    const kept_ = [...this.talks.values()].sort((a, b) => (b.last?.time_ms ?? 0) - (a.last?.time_ms ?? 0));
-    for (const talk of kept_.slice(Math.floor(TALKS_MAX * 0.9))) {
-      if (talk !== this.shown && talk.outgoing.length === 0) this.talks.delete(talk.id);
+    const oldest = [...this.talks.values()].sort((a, b) => (b.last?.time_ms ?? 0) - (a.last?.time_ms ?? 0));
+    for (const talk of oldest.slice(Math.floor(TALKS_MAX * 0.9))) {
+      if (talk !== this.shown && talk.tray.length === 0) this.talks.delete(talk.id);
     }
   }
-}
-
-/** The body that a settled draft will have as an entry, as far as this side can know it. */
-function settledBody(outgoing: Outgoing): Body | null {
-  const { body } = outgoing;
-  if (body.kind === "text") return body;
-  if (body.kind === "close") return { kind: "closed" };
-  const { parcel } = body;
-  const found = parcel.uploaded;
-  if (!found) return null;
-  return {
-    kind: "file", name: parcel.file.name, mime: found.mime, size: found.size,
-    width: found.width || parcel.width, height: found.height || parcel.height, caption: body.caption,
-  };
 }
 
 export const desk = new Desk();

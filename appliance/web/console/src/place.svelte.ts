@@ -9,23 +9,30 @@ export type Route =
   | { at: "desk"; conversation: string | null }
   | { at: "settings"; page: "prefs" | "people" | "sites"; app: string | null };
 
-const LANGUAGE = "lodge.language";
-const THEME = "lodge.theme";
+const PREFIX = "lodge.";
+const LANGUAGE = "language";
+const THEME = "theme";
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 /** Storage can be full, forbidden or absent; the console then forgets, and works. */
 export function keep(key: string, value: string | null): void {
   try {
-    if (value === null) localStorage.removeItem(key);
-    else localStorage.setItem(key, value);
+    if (value === null) localStorage.removeItem(PREFIX + key);
+    else localStorage.setItem(PREFIX + key, value);
   } catch { /* see above */ }
 }
 export function kept(key: string): string | null {
   try {
-    return localStorage.getItem(key);
+    return localStorage.getItem(PREFIX + key);
   } catch {
     return null;
   }
+}
+/** Drops everything whose key begins so. */
+export function forget(start: string): void {
+  try {
+    for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX + start)) localStorage.removeItem(key);
+  } catch { /* see above */ }
 }
 
 class Place {

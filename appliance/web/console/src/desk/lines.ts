@@ -1,5 +1,5 @@
 // From entries to what stands on the screen: days, facts, and speech in groups. Pure.
-import type { Entry, Person } from "../desk.svelte";
+import type { Entry, Held, Person } from "../desk.svelte";
 import { dayOf } from "../says";
 
 /** Messages of one author closer than this stand together under one time. */
@@ -12,15 +12,14 @@ export type Line =
   | { is: "fact"; key: string; entry: Entry }
   | { is: "said"; key: string; entry: Entry; side: Side; first: boolean; last: boolean };
 
-export function lines(entries: Entry[], more: boolean, seam: number, isSelf: (person: Person | null) => boolean): Line[] {
+export function lines(held: Held[], more: boolean, seam: number, people: ReadonlyMap<string, Person>, isSelf: (id: string) => boolean): Line[] {
   // Facts of the staff lane from before the oldest loaded message wait until it is paged in.
-  const from = more ? (entries.find((entry) => entry.lane === "public")?.position ?? 0) : 0;
+  const from = more ? (held.find(({ entry }) => entry.lane === "public")?.entry.position ?? 0) : 0;
   const shown: Line[] = [];
   let before: Entry | null = null;
   let open = null as Extract<Line, { is: "said" }> | null;
-  for (const entry of entries) {
+  for (const { key, entry } of held) {
     if (entry.position < from) continue;
-    const key = `${entry.lane}/${entry.seq}`;
     if (!before || dayOf(before.time_ms) !== dayOf(entry.time_ms)) {
       shown.push({ is: "day", key: `day/${dayOf(entry.time_ms)}/${key}`, ms: entry.time_ms });
       open = null;
@@ -29,12 +28,12 @@ export function lines(entries: Entry[], more: boolean, seam: number, isSelf: (pe
       shown.push({ is: "seam", key: "seam" });
       open = null;
     }
-    const spoken = entry.body.kind === "text" || entry.body.kind === "file" || entry.body.kind === "unknown";
+    const spoken = entry.body.kind === "text" || entry.body.kind === "file" || typeof entry.body.kind === "number";
     if (!spoken) {
       shown.push({ is: "fact", key, entry });
       open = null;
     } else {
-      const side: Side = entry.author?.kind === "visitor" ? "theirs" : isSelf(entry.author) ? "mine" : "house";
+      const side: Side = people.get(entry.author)?.kind === "visitor" ? "theirs" : isSelf(entry.author) ? "mine" : "house";
       const joins: boolean = open !== null && open.side === side && open.entry.author === entry.author && entry.time_ms - open.entry.time_ms < TOGETHER_MS;
       if (joins && open) open.last = false;
       open = { is: "said", key, entry, side, first: !joins, last: true };
