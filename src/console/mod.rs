@@ -261,3 +261,6 @@ fn other_method(allowed: &'static str) -> Answer {
     let why = format!("Here one may only {allowed}.");
     Answer::refusal_with(405, &malformed(why)).with("allow", allowed)
 }
+
+#[cfg(test)]
+mod tests;
