@@ -502,7 +502,8 @@ async fn a_method_that_is_not_meant_here_names_those_that_are() {
             (Method::Patch, "PATCH"),
             (Method::Delete, "DELETE"),
         ] {
-            let answer = answer_at(&house.asked(method, path, "", By::Nobody), &house.rooms, NOW);
+            let asked = house.asked(method, path, "", By::Nobody);
+            let answer = answer_at(&asked, &house.rooms, NOW);
             let answer = answer.await;
             let meant = allowed.split(", ").any(|it| it == word);
             assert_eq!(answer.status != 405, meant, "{word} {path}");
@@ -653,8 +654,8 @@ async fn secrets_are_shown_once_and_rotate() {
     let by = By::Cookie(&operator);
     let app = first["app"].as_str().unwrap();
     let path = format!("sites/{app}");
-    let second =
-        house.ask(Method::Post, &format!("{path}/secrets/identity/rotate"), Value::Null, by);
+    let rotate = format!("{path}/secrets/identity/rotate");
+    let second = house.ask(Method::Post, &rotate, Value::Null, by);
     let second = second.await.body;
     let shown = [&first["app_secret"], &first["identity_secret"], &second["identity_secret"]];
     for path in ["sites", &path, "me", "setup"] {
