@@ -93,6 +93,8 @@ export class Log {
   /** New lines, changed ones, and those that went. */
   render(): void {
     const items = this.needs.client.timeline();
+    const anchor = this.atEnd ? undefined : this.firstSeen();
+    const top = anchor?.offsetTop ?? 0;
     this.greeting.hidden = items.some((item) => isMessage(item) && !this.isOwn(item));
     const wanted = this.linesOf(items);
     const keep = new Set(wanted.map((line) => line.key));
@@ -117,6 +119,7 @@ export class Log {
       else this.list.insertBefore(held.element, next);
     }
     this.setStatus(items);
+    if (anchor?.isConnected) this.element.scrollTop += anchor.offsetTop - top;
     if (this.atEnd) this.toEnd();
     else this.setJump();
   }
@@ -136,17 +139,22 @@ export class Log {
     if (scrollTop < TOP_PX) void this.page();
   }
 
-  /** Fetches what is older, and keeps the line that is being read where it is. */
+  /** The line that is being read: it stays where it is, whatever comes in above. */
+  private firstSeen(): HTMLElement | undefined {
+    const top = this.element.scrollTop;
+    for (const { element } of this.lines.values()) {
+      if (element.offsetTop >= top && element.classList.contains("message")) return element;
+    }
+    return undefined;
+  }
+
+  /** Fetches what is older. */
   private async page(): Promise<void> {
     const { client } = this.needs;
     if (this.paging || !this.more || !client.current || client.status !== "connected") return;
     this.paging = true;
     this.element.classList.add("paging");
-    const more = await client.history();
-    const before = this.element.scrollHeight - this.element.scrollTop;
-    this.render();
-    if (!this.atEnd) this.element.scrollTop = this.element.scrollHeight - before;
-    this.more = more;
+    this.more = await client.history();
     this.paging = false;
     this.element.classList.remove("paging");
   }

@@ -50,7 +50,7 @@ async function person(options = {}) {
   tab.on("console", (message) => message.type() === "error" && errors.push(message.text()));
   tab.on("pageerror", (error) => errors.push(String(error)));
   tab.on("websocket", (socket) => sockets.push(socket.url()));
-  return { context, tab, errors, sockets, chat: tab.frameLocator("iframe") };
+  return { context, tab, errors, sockets, chat: tab.frameLocator("html > iframe") };
 }
 
 async function write(chat, text) {
