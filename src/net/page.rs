@@ -25,7 +25,8 @@ pub fn chat(app: &str, name: &str, language: Language) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{name}</title>\n\
          <link rel=\"icon\" href=\"data:,\">\n\
-         <script type=\"module\" src=\"/widget/page.js\" data-app=\"{app}\"></script>\n\
+         <link rel=\"stylesheet\" href=\"/widget/app.css\">\n\
+         <script type=\"module\" src=\"/widget/app.js\"></script>\n\
          </head>\n\
          <body data-app=\"{app}\"></body>\n\
          </html>\n",
