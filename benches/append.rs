@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! cargo bench --features peers --bench append -- [--rounds N] [--round-ms N] [--writers N,N]
-//!                                                [--peers NAME,NAME]
+//!                                                [--peers NAME,NAME] [--dir DIR]
 //! ```
 
 mod lodge;
@@ -19,7 +19,7 @@ mod peers;
 mod syncs;
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lodge::Lodge;
@@ -46,12 +46,12 @@ fn main() -> Outcome<()> {
             "--writers" => {
                 plan.writers = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?;
             }
+            "--dir" => plan.dir = value()?.into(),
             "--peers" => plan.peers = Some(value()?.split(',').map(str::to_owned).collect()),
             other => return Err(format!("{other} is not known here").into()),
         }
     }
-    // Not /tmp, which is often memory; and not below a home that the peers' users cannot enter.
-    let dir = tempfile::Builder::new().prefix("lodge-append-").tempdir_in("/var/tmp")?;
+    let dir = tempfile::Builder::new().prefix("lodge-append-").tempdir_in(&plan.dir)?;
     refuse_memory(dir.path())?;
     allow_many_sockets()?;
     syncs::prove(&dir.path().join("syncs"))?;
@@ -63,6 +63,8 @@ struct Plan {
     lasting: Duration,
     writers: Vec<usize>,
     peers: Option<Vec<String>>,
+    /// On the disk that is to be measured.
+    dir: PathBuf,
 }
 
 impl Default for Plan {
@@ -72,6 +74,8 @@ impl Default for Plan {
             lasting: Duration::from_millis(700),
             writers: vec![1, 16, 128, 1024],
             peers: None,
+            // Not /tmp, which is often memory.
+            dir: "/var/tmp".into(),
         }
     }
 }
@@ -128,14 +132,15 @@ fn median(rates: &mut [f64]) -> f64 {
     rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The `nth` text that a writer writes.
+/// The `nth` text that a writer writes; cheap to make, since making it is not what is measured.
 fn text(writer: usize, nth: u64) -> String {
-    let mut text =
-        format!("Writer {writer} asks for the {nth}th time where the parcel is; it was ");
-    while text.len() < TEXT_BYTES {
-        text.push_str("promised for today ");
-    }
-    text.truncate(TEXT_BYTES);
+    const REST: &str = " Could you tell me where my parcel is? It was promised for this morning, \
+                        and nobody here has seen anything of it so far, I am afraid.";
+    let mut text = String::with_capacity(TEXT_BYTES);
+    text.push_str(&writer.to_string());
+    text.push('/');
+    text.push_str(&nth.to_string());
+    text.push_str(&REST[..TEXT_BYTES - text.len()]);
     text
 }
 

@@ -56,7 +56,7 @@ pub struct DeskThread {
 #[derive(Debug)]
 enum Input {
     Submit(Box<Submission>),
-    Register(RegisterDraft, oneshot::Sender<Result<u64, Refusal>>),
+    Register(Box<RegisterDraft>, oneshot::Sender<Result<u64, Refusal>>),
     /// The highest counter of this device that was answered.
     Highest(Device, oneshot::Sender<u64>),
     AgentOnline(u64, bool),
@@ -120,7 +120,7 @@ impl Commit {
     /// Changes the register; the number of the row, once it is durable and can be asked for.
     pub async fn register(&self, draft: RegisterDraft) -> Result<u64, Refusal> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.desk.send(Input::Register(draft, reply)).await;
+        let _ = self.desk.send(Input::Register(Box::new(draft), reply)).await;
         answer.await.unwrap_or_else(|_| Err(Refusal::new(RefusalCode::NotReady)))
     }
 
@@ -200,7 +200,7 @@ impl Desk {
         while let Some(input) = inputs.blocking_recv() {
             match input {
                 Input::Submit(submission) if !stopping => self.submit(*submission),
-                Input::Register(draft, reply) if !stopping => self.register(draft, reply),
+                Input::Register(draft, reply) if !stopping => self.register(*draft, reply),
                 Input::Submit(_) | Input::Register(..) => {}
                 Input::Highest(device, reply) => {
                     let _ = reply.send(self.devices.get(&device).map_or(0, Counters::highest));

@@ -17,9 +17,8 @@ use lodge_storage::{Options, Progress, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::limits;
 
-/// What a request may weigh.
-const REQUEST_BYTES_MAX: u64 = 4 * 1024;
 /// How long the other side may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -48,11 +47,15 @@ impl Reply {
     }
 }
 
-/// Asks the running server; if there is none, opens the data directory and does it itself.
-pub fn ask(config: &Config, request: Request) -> Result<ExitCode, String> {
+/// Asks the running server; if there is none, `alone` does it on the data directory itself.
+pub fn ask(
+    config: &Config,
+    request: Request,
+    alone: impl FnOnce(&Config, Store, &Request) -> Result<Reply, String>,
+) -> Result<ExitCode, String> {
     let reply = match UnixStream::connect(&config.control.socket) {
         Ok(stream) => over(stream, &request)?,
-        Err(_) => alone(config, &request)?,
+        Err(_) => alone(config, open(config)?, &request)?,
     };
     if reply.ok {
         println!("{}", reply.text);
@@ -72,23 +75,17 @@ fn over(mut stream: UnixStream, request: &Request) -> Result<Reply, String> {
     serde_json::from_str(&answer).map_err(|_| "the running server gave no sensible answer".into())
 }
 
-fn alone(config: &Config, request: &Request) -> Result<Reply, String> {
-    let store = Store::open(
-        Arc::new(RealDisk),
-        &config.data_dir,
-        &Options::default(),
-        &mut |progress: Progress| eprintln!("lodge: {progress}"),
-    );
-    let store = store.map_err(|error| match error {
+fn open(config: &Config) -> Result<Store, String> {
+    let shown = &mut |progress: Progress| eprintln!("lodge: {progress}");
+    let store = Store::open(Arc::new(RealDisk), &config.data_dir, &Options::default(), shown);
+    store.map_err(|error| match error {
         lodge_storage::Error::Locked => format!(
             "a server holds {} but does not answer on {}",
             config.data_dir.display(),
             config.control.socket.display()
         ),
         error => error.to_string(),
-    })?;
-    let offline = crate::serve::Offline::open(config, store)?;
-    Ok(Reply::from(offline.answer(request)))
+    })
 }
 
 /// Listens for commands on a thread of its own; `answer` may block.
@@ -141,7 +138,7 @@ fn read(stream: &UnixStream) -> Result<Request, String> {
         return Err("only root and members of the group of the service may ask".into());
     }
     let mut line = String::new();
-    let mut reader = BufReader::new(stream.take(REQUEST_BYTES_MAX));
+    let mut reader = BufReader::new(stream.take(limits::CONTROL_REQUEST_BYTES_MAX));
     reader.read_line(&mut line).map_err(failed)?;
     serde_json::from_str(&line).map_err(|error| format!("this is no command: {error}"))
 }

@@ -72,8 +72,8 @@ pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 64;
 pub const ATTRIBUTE_BYTES_MAX: usize = 255;
 /// Characters of a stranger's text that a refusal repeats.
 pub const QUOTED_CHARS_MAX: usize = 200;
-/// Secrets of one sort that a site may have at a time: the old one, the new one, one forgotten somewhere.
-pub const SITE_KEYS_MAX: usize = 3;
+/// Secrets of one sort that a site may have at a time: the new one, the old one, and some that were forgotten.
+pub const SITE_KEYS_MAX: usize = 5;
 /// Origins of one site.
 pub const ORIGINS_MAX: usize = 50;
 /// Characters of one origin.
@@ -89,3 +89,5 @@ pub const NAME_CHARS_MAX: usize = 100;
 pub const WORDING_CHARS_MAX: usize = 300;
 
 const _: () = assert!(VISITOR_TOKEN_CHARS_MAX <= lodge_proto::limits::TOKEN_BYTES_MAX);
+/// Bytes of a command over the control socket.
+pub const CONTROL_REQUEST_BYTES_MAX: u64 = 4 * 1024;

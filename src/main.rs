@@ -121,11 +121,14 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Serve(it) => with(it.config, |config| serve::run(&config)),
         Command::Setup(it) => {
-            with(it.config, |config| control::ask(&config, control::Request::Setup))
+            with(it.config, |config| control::ask(&config, control::Request::Setup, serve::alone))
         }
         Command::Operator(Operator { command: OperatorCommand::Reset(it) }) => {
             let Reset { login, config } = it;
-            with(config, |config| control::ask(&config, control::Request::ResetOperator { login }))
+            with(config, |config| {
+                let request = control::Request::ResetOperator { login };
+                control::ask(&config, request, serve::alone)
+            })
         }
         Command::Check(it) => with(it.config, |config| control::check(&config, it.json)),
         Command::Version(_) => {

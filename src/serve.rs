@@ -343,30 +343,16 @@ fn answer(access: &Access, lens: &Lens, url: &str, request: &Request) -> Result<
     }
 }
 
-/// A store that no server runs on, opened for one command.
-#[derive(Debug)]
-pub struct Offline {
-    access: Access,
-    lens: Arc<Lens>,
-    url: String,
-    _log: lodge_storage::Log,
-}
-
-impl Offline {
-    pub fn open(config: &Config, store: Store) -> Result<Offline, String> {
-        let lens = Arc::new(Lens::default());
-        for record in store.log.scan(lodge_storage::Position(0)) {
-            let record = record.map_err(|error| error.to_string())?;
-            let (place, kind, time_ms) = (record.place, record.kind, record.time_ms);
-            lens.apply(place, kind, time_ms, record.position.0, record.body());
-        }
-        let access =
-            Access::open(store.secrets, Arc::clone(&lens)).map_err(|error| error.to_string())?;
-        let url = doors::public_url(config);
-        Ok(Offline { access, lens, url, _log: store.log })
+/// Answers a command on a store that no server runs on.
+pub fn alone(config: &Config, store: Store, request: &Request) -> Result<Reply, String> {
+    let lens = Arc::new(Lens::default());
+    for record in store.log.scan(lodge_storage::Position(0)) {
+        let record = record.map_err(|error| error.to_string())?;
+        let (place, kind, time_ms) = (record.place, record.kind, record.time_ms);
+        lens.apply(place, kind, time_ms, record.position.0, record.body());
     }
-
-    pub fn answer(&self, request: &Request) -> Result<String, String> {
-        answer(&self.access, &self.lens, &self.url, request)
-    }
+    let access =
+        Access::open(store.secrets, Arc::clone(&lens)).map_err(|error| error.to_string())?;
+    let url = doors::public_url(config);
+    Ok(Reply::from(answer(&access, &lens, &url, request)))
 }

@@ -172,6 +172,9 @@ fn decode(part: &str, text: &str) -> Result<Vec<u8>, Refusal> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(part: &str, json: &'a [u8]) -> Result<T, Refusal> {
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return refuse(format!("The identity token's {part} is not a JSON object."));
+    }
     serde_json::from_slice(json).map_err(|error| {
         invalid(format!("The identity token's {part}: {}.", quoted(&error.to_string())))
     })
@@ -266,5 +269,267 @@ impl<'de> Deserialize<'de> for Attribute {
         }
 
         from.deserialize_any(Reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_S: u64 = 1_764_000_000;
+    const APP: &str = "shop";
+
+    fn key(id: &str, secret: &str) -> SiteKey {
+        SiteKey { id: id.into(), secret: secret.into(), made_ms: 0 }
+    }
+
+    fn sign(secret: &str, header: &str, claims: &str) -> String {
+        let signed = [header, claims].map(|part| BASE64URL_NOPAD.encode(part.as_bytes())).join(".");
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let tag = hmac::sign(&key, signed.as_bytes());
+        format!("{signed}.{}", BASE64URL_NOPAD.encode(tag.as_ref()))
+    }
+
+    const HEADER: &str = r#"{"alg":"HS256","kid":"new"}"#;
+
+    fn claims() -> serde_json::Value {
+        serde_json::json!({ "aud": APP, "sub": "visitor-7", "iat": NOW_S, "exp": NOW_S + 600 })
+    }
+
+    fn judge_at(token: &str, now_ms: u64) -> Result<Vouched, Refusal> {
+        let identity = [key("old", "old secret"), key("new", "new secret")];
+        let public = [key("public", "app secret")];
+        verify(token, Known { app: APP, identity: &identity, public: &public }, now_ms)
+    }
+
+    fn judge(header: &str, claims: &str) -> Result<Vouched, Refusal> {
+        judge_at(&sign("new secret", header, claims), NOW_S * 1_000)
+    }
+
+    /// The claims with one of them changed; null takes it away.
+    fn with(name: &str, value: serde_json::Value) -> String {
+        let mut claims = claims();
+        match value {
+            serde_json::Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+            value => claims[name] = value,
+        }
+        claims.to_string()
+    }
+
+    #[track_caller]
+    fn refused(result: Result<Vouched, Refusal>, word: &str) {
+        let refusal = result.expect_err(word);
+        assert_eq!(refusal.code, RefusalCode::TokenInvalid, "{}", refusal.text);
+        assert!(refusal.text.contains(word), "{word}: {}", refusal.text);
+    }
+
+    #[test]
+    fn the_sites_word_is_believed() {
+        let claims = serde_json::json!({
+            "aud": APP, "sub": "é/7", "iat": NOW_S, "exp": NOW_S + 3_600, "nbf": NOW_S, "jti": "x", "iss": ["any"],
+            "name": "李小龙", "email": "li@example.org",
+            "attributes": { "plan": "gold", "visits": 12, "since": -1.5, "vip": true },
+        });
+        let vouched = judge(HEADER, &claims.to_string()).unwrap();
+        assert_eq!((vouched.subject.as_str(), vouched.name.as_str()), ("é/7", "李小龙"));
+        assert_eq!(vouched.expires_ms, (NOW_S + 3_600) * 1_000);
+        let attributes: Vec<_> =
+            vouched.attributes.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(
+            attributes,
+            [("plan", "gold"), ("since", "-1.5"), ("vip", "true"), ("visits", "12")]
+        );
+        let typed = r#"{"typ":"JWT","alg":"HS256","kid":"new"}"#;
+        assert!(judge(typed, &self::claims().to_string()).is_ok());
+    }
+
+    #[test]
+    fn both_keys_are_good_until_one_is_removed() {
+        let claims = claims().to_string();
+        let old = sign("old secret", r#"{"alg":"HS256","kid":"old"}"#, &claims);
+        assert!(judge_at(&old, NOW_S * 1_000).is_ok());
+        let only_new = [key("new", "new secret")];
+        let known = Known { app: APP, identity: &only_new, public: &[] };
+        refused(verify(&old, known, NOW_S * 1_000), "kid names no IdentitySecret");
+    }
+
+    #[test]
+    fn headers_that_are_refused() {
+        let claims = claims().to_string();
+        for (header, word) in [
+            (r#"{"alg":"none","kid":"new"}"#, "alg must be HS256"),
+            (r#"{"alg":"None","kid":"new"}"#, "alg must be HS256"),
+            (r#"{"alg":"","kid":"new"}"#, "alg must be HS256"),
+            (r#"{"alg":"hs256","kid":"new"}"#, "alg must be HS256"),
+            (r#"{"alg":"HS256 ","kid":"new"}"#, "alg must be HS256"),
+            (r#"{"alg":"HS384","kid":"new"}"#, "alg must be HS256"),
+            (r#"{"alg":"RS256","kid":"new"}"#, "alg must be HS256"),
+            (r#"{"alg":"ES256","kid":"new"}"#, "alg must be HS256"),
+            (r#"{"alg":"ΗS256","kid":"new"}"#, "alg must be HS256"),
+            (r#"{"kid":"new"}"#, "alg"),
+            (r#"{"alg":"HS256"}"#, "kid"),
+            (r#"{"alg":"HS256","kid":null}"#, "header"),
+            (r#"{"alg":"HS256","kid":7}"#, "header"),
+            (r#"{"alg":["HS256"],"kid":"new"}"#, "header"),
+            (r#"{"alg":"HS256","kid":"none"}"#, "kid names no"),
+            (r#"{"alg":"HS256","kid":"NEW"}"#, "kid names no"),
+            (r#"{"alg":"HS256","kid":""}"#, "kid names no"),
+            (r#"{"alg":"HS256","kid":"../identity/new"}"#, "kid names no"),
+            (r#"{"alg":"HS256","kid":"old"}"#, "signature does not fit"),
+            (r#"{"alg":"HS256","kid":"new","kid":"new"}"#, "duplicate"),
+            (r#"{"alg":"HS256","alg":"none","kid":"new"}"#, "duplicate"),
+            (r#"{"alg":"HS256","\u0061lg":"none","kid":"new"}"#, "duplicate"),
+            (r#"{"alg":"HS256","kid":"new","jku":"https://evil.example"}"#, "jku"),
+            (r#"{"alg":"HS256","kid":"new","jwk":{}}"#, "jwk"),
+            (r#"{"alg":"HS256","kid":"new","crit":["x"]}"#, "crit"),
+            (r#"{"alg":"HS256","kid":"new","typ":"JWE"}"#, "typ"),
+            (r#"["HS256","new",null]"#, "not a JSON object"),
+            (r#""HS256""#, "not a JSON object"),
+            ("", "not a JSON object"),
+            (r#"{"alg":"HS256","kid":"new"}{}"#, "trailing"),
+            (r#"{"alg":"HS256","kid":"new""#, "header"),
+        ] {
+            refused(judge(header, &claims), word);
+        }
+    }
+
+    #[test]
+    fn one_signed_with_the_app_secret_is_told_so() {
+        let claims = claims().to_string();
+        for kid in ["new", "old", "public", "none"] {
+            let header = format!(r#"{{"alg":"HS256","kid":"{kid}"}}"#);
+            let token = sign("app secret", &header, &claims);
+            refused(judge_at(&token, NOW_S * 1_000), "signed with the AppSecret");
+        }
+        let header = r#"{"alg":"HS256","kid":"public"}"#;
+        refused(judge(header, &claims), "signed with the AppSecret");
+    }
+
+    #[test]
+    fn claims_that_are_refused() {
+        use serde_json::json;
+        for (claims, word) in [
+            (with("aud", json!("bank")), "for the site"),
+            (with("aud", json!("SHOP")), "for the site"),
+            (with("aud", json!("ѕhop")), "for the site"),
+            (with("aud", json!(["shop"])), "claims"),
+            (with("aud", json!(null)), "aud"),
+            (with("sub", json!(null)), "sub"),
+            (with("sub", json!("")), "sub must have"),
+            (with("sub", json!(7)), "claims"),
+            (with("sub", json!({ "$ne": "" })), "claims"),
+            (with("sub", json!(["visitor-7"])), "claims"),
+            (with("iat", json!(null)), "iat"),
+            (with("exp", json!(null)), "exp"),
+            (with("exp", json!("1764000600")), "claims"),
+            (with("exp", json!(1764000600.5)), "claims"),
+            (with("exp", json!(-1)), "claims"),
+            (with("exp", json!(NOW_S)), "after it was issued"),
+            (with("exp", json!(NOW_S - 1)), "after it was issued"),
+            (with("exp", json!(NOW_S + 3_601)), "after it was issued"),
+            (with("exp", json!(u64::MAX)), "after it was issued"),
+            (with("iat", json!(0)), "after it was issued"),
+            (with("nbf", json!(NOW_S + 61)), "clocks"),
+            (with("nbf", json!(u64::MAX)), "clocks"),
+            (with("name", json!("a\nb")), "name must be one line"),
+            (with("name", json!("\u{202e}ada")), "name must be one line"),
+            (with("email", json!("a\u{0}b")), "email must be one line"),
+            (with("emial", json!("x")), "emial"),
+            (with("role", json!("operator")), "role"),
+            (with("__proto__", json!({})), "__proto__"),
+            (with("attributes", json!([])), "claims"),
+            (with("attributes", json!({ "a": {} })), "claims"),
+            (with("attributes", json!({ "a": [] })), "claims"),
+            (with("attributes", json!({ "a": null })), "claims"),
+            (with("attributes", json!({ "": "x" })), "attribute's name"),
+            ("[]".into(), "not a JSON object"),
+            ("null".into(), "not a JSON object"),
+            ("".into(), "not a JSON object"),
+            ("[".repeat(2_000), "not a JSON object"),
+            (with("attributes", json!("@")).replace("\"@\"", &"[".repeat(2_000)), "claims"),
+            (with("exp", json!("@")).replace("\"@\"", "1e400"), "claims"),
+            (with("sub", json!("@")).replace('@', "\\ud800"), "claims"),
+        ] {
+            refused(judge(HEADER, &claims), word);
+        }
+        let twice = claims().to_string().replacen('{', r#"{"sub":"visitor-8","#, 1);
+        refused(judge(HEADER, &twice), "duplicate");
+        let twice = with("attributes", json!("@")).replace("\"@\"", r#"{"a":"1","\u0061":"2"}"#);
+        refused(judge(HEADER, &twice), "stands twice");
+        let bad = [b"{\"sub\":\"\xff\"}".as_slice()].concat();
+        let signed = [HEADER.as_bytes(), &bad].map(|part| BASE64URL_NOPAD.encode(part)).join(".");
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"new secret"), signed.as_bytes());
+        let token = format!("{signed}.{}", BASE64URL_NOPAD.encode(tag.as_ref()));
+        refused(judge_at(&token, NOW_S * 1_000), "claims");
+    }
+
+    #[test]
+    fn every_bound_holds_at_its_edge() {
+        use serde_json::json;
+        let attributes = |count: usize| {
+            let rows = (0..count).map(|nth| (format!("a{nth}"), json!("x")));
+            json!(rows.collect::<serde_json::Map<_, _>>())
+        };
+        for (name, at, beyond) in [
+            ("sub", json!("x".repeat(SUBJECT_BYTES_MAX)), json!("x".repeat(SUBJECT_BYTES_MAX + 1))),
+            ("name", json!("x".repeat(NAME_BYTES_MAX)), json!("x".repeat(NAME_BYTES_MAX + 1))),
+            ("email", json!("x".repeat(EMAIL_BYTES_MAX)), json!("x".repeat(EMAIL_BYTES_MAX + 1))),
+            ("exp", json!(NOW_S + IDENTITY_LIFE_S_MAX), json!(NOW_S + IDENTITY_LIFE_S_MAX + 1)),
+            ("iat", json!(NOW_S + CLOCK_ALLOWANCE_S), json!(NOW_S + CLOCK_ALLOWANCE_S + 1)),
+            ("nbf", json!(NOW_S + CLOCK_ALLOWANCE_S), json!(NOW_S + CLOCK_ALLOWANCE_S + 1)),
+            ("attributes", attributes(ATTRIBUTES_MAX), attributes(ATTRIBUTES_MAX + 1)),
+            (
+                "attributes",
+                json!({ "x".repeat(ATTRIBUTE_NAME_BYTES_MAX): "x".repeat(ATTRIBUTE_BYTES_MAX) }),
+                json!({ "x".repeat(ATTRIBUTE_NAME_BYTES_MAX + 1): "x" }),
+            ),
+            ("attributes", attributes(0), json!({ "x": "x".repeat(ATTRIBUTE_BYTES_MAX + 1) })),
+        ] {
+            assert!(judge(HEADER, &with(name, at)).is_ok(), "{name}");
+            assert!(judge(HEADER, &with(name, beyond)).is_err(), "{name}");
+        }
+        let long = "x".repeat(IDENTITY_CHARS_MAX);
+        refused(judge_at(&long, 0), "three parts");
+        refused(judge_at(&format!("{long}x"), 0), "longer than");
+    }
+
+    #[test]
+    fn it_ends_a_minute_after_its_end_by_our_clock() {
+        let token = sign("new secret", HEADER, &claims().to_string());
+        let last_ms = (NOW_S + 600 + CLOCK_ALLOWANCE_S) * 1_000;
+        assert!(judge_at(&token, last_ms - 1).is_ok());
+        for now_ms in [last_ms, last_ms + 1_000, u64::MAX] {
+            let refusal = judge_at(&token, now_ms).unwrap_err();
+            assert_eq!(refusal.code, RefusalCode::TokenExpired, "{now_ms}");
+        }
+        assert!(judge_at(&token, (NOW_S - CLOCK_ALLOWANCE_S) * 1_000).is_ok());
+        refused(judge_at(&token, (NOW_S - CLOCK_ALLOWANCE_S) * 1_000 - 1), "clocks");
+    }
+
+    #[test]
+    fn each_flipped_bit_each_cut_and_each_addition_is_refused() {
+        let token = sign("new secret", HEADER, &claims().to_string());
+        let parts: Vec<Vec<u8>> =
+            token.split('.').map(|part| BASE64URL_NOPAD.decode(part.as_bytes()).unwrap()).collect();
+        for part in 0..parts.len() {
+            for bit in 0..parts[part].len() * 8 {
+                let mut parts = parts.clone();
+                parts[part][bit / 8] ^= 1 << (bit % 8);
+                let flipped = parts.iter().map(|part| BASE64URL_NOPAD.encode(part));
+                let flipped = flipped.collect::<Vec<_>>().join(".");
+                assert!(judge_at(&flipped, NOW_S * 1_000).is_err(), "part {part}, bit {bit}");
+            }
+        }
+        for length in 0..token.len() {
+            assert!(judge_at(&token[..length], NOW_S * 1_000).is_err(), "{length}");
+        }
+        for more in ["A", "=", ".", " ", "\n", "\0", ".A", "é"] {
+            assert!(judge_at(&format!("{token}{more}"), NOW_S * 1_000).is_err(), "{more:?}");
+            assert!(judge_at(&format!("{more}{token}"), NOW_S * 1_000).is_err(), "{more:?}");
+        }
+        let (signed, _) = token.rsplit_once('.').unwrap();
+        for signature in ["", ".", "AAAA"] {
+            assert!(judge_at(&format!("{signed}.{signature}"), NOW_S * 1_000).is_err());
+        }
     }
 }

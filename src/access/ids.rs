@@ -18,6 +18,7 @@ const VISITOR: u64 = 2;
 const AGENT: u64 = 3;
 const SYSTEM: u64 = 4;
 
+#[derive(Clone)]
 pub struct Ids {
     cipher: Aes128,
 }

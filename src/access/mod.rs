@@ -285,6 +285,12 @@ impl Access {
         self.secrets.get(&password_name(agent)).is_some()
     }
 
+    /// Whether somebody can sign in who may change settings. Until then this server waits to be set up.
+    pub fn has_owner(&self) -> bool {
+        let operators = self.lens.agents().into_iter().filter(|it| it.role == Role::Operator);
+        operators.into_iter().any(|it| !it.disabled && self.has_password(it.number))
+    }
+
     pub async fn hash(&self, password: String) -> Result<Hashed, Refusal> {
         self.hasher.hash(password, self.chance.bytes()?, 0).await
     }

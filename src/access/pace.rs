@@ -28,7 +28,7 @@ impl Act {
     /// How many at once, and how long until there is one more.
     pub fn pace(self) -> Pace {
         match self {
-            Act::LogIn => Pace { burst: 20, refill_ms: 3_000 },
+            Act::LogIn => Pace { burst: 60, refill_ms: 2_000 },
             Act::SetUp => Pace { burst: 10, refill_ms: 6_000 },
             Act::Visit => Pace { burst: 300, refill_ms: 100 },
             Act::Upload => Pace { burst: 200, refill_ms: 100 },

@@ -1,18 +1,32 @@
-//! The people who answer visitors.
+//! The people who work here.
 
 use lodge_proto::refusal::{Refusal, RefusalCode};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
-use super::exchange::{Answer, Asked};
-use super::{Done, Rooms, agent, body, name, operator};
-use crate::access::{ids, is_login, normal_login, password};
+use super::exchange::Answer;
+use super::{Ask, Signed, malformed, name, nothing_here, setup};
+use crate::access::ids;
 use crate::desk::Person;
 use crate::desk::register::{Agent, RegisterDraft, Role};
 
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    login: String,
+    name: String,
+    role: Role,
+    disabled: bool,
+    online: bool,
+}
+
+#[derive(Serialize)]
+struct List {
+    agents: Vec<Row>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct New {
+struct Wish {
     login: String,
     name: String,
     role: Role,
@@ -23,78 +37,102 @@ struct New {
 #[serde(deny_unknown_fields)]
 struct Change {
     name: Option<String>,
-    role: Option<Role>,
     password: Option<String>,
+    /// Whoever is no operator proves with it that they are not just somebody at an open screen.
+    current_password: Option<String>,
+    role: Option<Role>,
     disabled: Option<bool>,
 }
 
-pub fn list(asked: &Asked, rooms: &Rooms) -> Done {
-    agent(asked, rooms)?;
-    let rows: Vec<_> = rooms.lens.agents().iter().map(|it| row(rooms, it)).collect();
-    Ok(Answer::json(200, &json!({ "agents": rows })))
+/// Any agent: one sees with whom one works.
+pub(super) fn list(ask: Ask<'_>) -> Result<Answer, Refusal> {
+    ask.agent()?;
+    let agents = ask.rooms.lens.agents().into_iter().map(|agent| row(ask, agent)).collect();
+    Ok(Answer::json(200, &List { agents }))
 }
 
-pub async fn create(asked: &Asked, rooms: &Rooms) -> Done {
-    operator(asked, rooms)?;
-    let new: New = body(asked)?;
-    let login = normal_login(&new.login);
-    if !is_login(&login) {
-        let why = "A login has 1 to 64 small letters, digits and . _ - @ + only.";
-        return Err(Refusal::because(RefusalCode::Malformed, why));
+/// Operators.
+pub(super) async fn create(ask: Ask<'_>) -> Result<Answer, Refusal> {
+    ask.operator()?;
+    let Wish { login, name: typed, role, password } = ask.body()?;
+    let login = setup::login_of(&login)?;
+    let name = name("The name", &typed)?;
+    let hashed = ask.rooms.access.hash(password).await?;
+    let draft = RegisterDraft::AgentCreated { login, name, role };
+    let number = ask.rooms.commit.register(draft).await?;
+    ask.rooms.access.set_password(number, hashed, None).await?;
+    Ok(shown(ask, 201, number))
+}
+
+/// Operators; everybody their own name and, with the current one, password.
+pub(super) async fn change(ask: Ask<'_>, id: &str) -> Result<Answer, Refusal> {
+    let Signed { agent: by, session } = ask.agent()?;
+    let number = ids::parse(id).and_then(|id| ask.rooms.ids.agent_number(&id));
+    let operator = by.role == Role::Operator;
+    let Some(agent) = number
+        .filter(|number| operator || *number == by.number)
+        .and_then(|number| ask.rooms.lens.agent(number))
+    else {
+        return Ok(nothing_here());
+    };
+    let change: Change = ask.body()?;
+    if !operator && (change.role.is_some() || change.disabled.is_some()) {
+        return Err(Refusal::because(RefusalCode::NotAllowed, "Only an operator may do this."));
     }
-    password::acceptable(&new.password)?;
-    let hashed = rooms.access.hash(new.password).await?;
-    let draft = RegisterDraft::AgentCreated { login, name: name(&new.name)?, role: new.role };
-    let number = rooms.commit.register(draft).await?;
-    rooms.access.set_password(number, hashed, None).await?;
-    shown(rooms, number, 201)
-}
-
-pub async fn change(asked: &Asked, rooms: &Rooms, id: &str) -> Done {
-    operator(asked, rooms)?;
-    let change: Change = body(asked)?;
-    let absent = || Refusal::because(RefusalCode::NotAllowed, "There is no such account.");
-    let number = ids::parse(id).and_then(|id| rooms.ids.agent_number(&id)).ok_or_else(absent)?;
-    let now = rooms.lens.agent(number).ok_or_else(absent)?;
+    let own = agent.number == by.number;
+    let name = match &change.name {
+        Some(typed) => name("The name", typed)?,
+        None => agent.name.clone(),
+    };
     let hashed = match change.password {
-        Some(password) => {
-            password::acceptable(&password)?;
-            Some(rooms.access.hash(password).await?)
-        }
         None => None,
+        Some(password) => {
+            if !operator && ask.rooms.access.has_password(agent.number) {
+                let current = change.current_password.ok_or_else(|| {
+                    malformed("To change your password, send your current_password too.")
+                })?;
+                ask.rooms.access.confirm(&agent, current, ask.now_ms).await?;
+            }
+            Some(ask.rooms.access.hash(password).await?)
+        }
     };
-    let draft = RegisterDraft::AgentChanged {
-        number,
-        name: change.name.as_deref().map_or(Ok(now.name), name)?,
-        role: change.role.unwrap_or(now.role),
-        disabled: change.disabled.unwrap_or(now.disabled),
-    };
-    rooms.commit.register(draft).await?;
-    let shut_out = hashed.is_some() || change.disabled == Some(true);
-    if let Some(hashed) = hashed {
-        rooms.access.set_password(number, hashed, None).await?;
+    let role = change.role.unwrap_or(agent.role);
+    let disabled = change.disabled.unwrap_or(agent.disabled);
+    if (&name, role, disabled) != (&agent.name, agent.role, agent.disabled) {
+        let draft = RegisterDraft::AgentChanged { number: agent.number, name, role, disabled };
+        ask.rooms.commit.register(draft).await?;
     }
-    if shut_out || change.role.is_some() {
-        rooms.access.end_sessions(number, None).await?;
+    if let Some(hashed) = &hashed {
+        let keep = own.then_some(session);
+        ask.rooms.access.set_password(agent.number, hashed.clone(), keep).await?;
+    }
+    if disabled && !agent.disabled {
+        ask.rooms.access.end_sessions(agent.number, None).await?;
+    }
+    // What was let in on the old terms comes back on the new ones, or not at all.
+    let other_terms = disabled != agent.disabled || role != agent.role;
+    if other_terms || (hashed.is_some() && !own) {
         let ended = Refusal::new(RefusalCode::SessionEnded);
-        rooms.bell.end(Person::Agent(number), &ended, |_| true);
+        ask.rooms.bell.end(Person::Agent(agent.number), &ended, |_| true);
     }
-    shown(rooms, number, 200)
+    Ok(shown(ask, 200, agent.number))
 }
 
-fn shown(rooms: &Rooms, number: u64, status: u16) -> Done {
-    let agent = rooms.lens.agent(number).ok_or(Refusal::new(RefusalCode::NotReady))?;
-    Ok(Answer::json(status, &row(rooms, &agent)))
+fn shown(ask: Ask<'_>, status: u16, number: u64) -> Answer {
+    match ask.rooms.lens.agent(number) {
+        Some(agent) => Answer::json(status, &row(ask, agent)),
+        None => nothing_here(),
+    }
 }
 
-fn row(rooms: &Rooms, agent: &Agent) -> serde_json::Value {
+fn row(ask: Ask<'_>, agent: Agent) -> Row {
     let person = Person::Agent(agent.number);
-    json!({
-        "id": ids::text(&rooms.ids.person(person)),
-        "login": agent.login,
-        "name": agent.name,
-        "role": agent.role,
-        "disabled": agent.disabled,
-        "online": rooms.bell.is_online(person),
-    })
+    Row {
+        id: ids::text(&ask.rooms.ids.person(person)),
+        login: agent.login,
+        name: agent.name,
+        role: agent.role,
+        disabled: agent.disabled,
+        online: ask.rooms.bell.is_online(person),
+    }
 }

@@ -1,109 +1,156 @@
-//! Lists of conversations, and who is here. What is said in them comes over the session.
+//! Lists of conversations.
 
 use lodge_proto::refusal::{Refusal, RefusalCode};
 use lodge_storage::Lane;
-use serde_json::json;
+use serde::Serialize;
 
-use super::exchange::{Answer, Asked};
-use super::{Done, Rooms, agent};
+use super::exchange::Answer;
+use super::{Ask, malformed};
 use crate::access::ids;
 use crate::desk::Person;
-use crate::lens::{LastKind, List, Row};
-use crate::limits;
+use crate::lens::{Last, LastKind, List, Row};
+use crate::limits::LIST_ROWS_MAX;
 
-const ROWS_USUAL: usize = 50;
+/// Rows where the question does not say.
+const LIST_ROWS_USUAL: usize = 50;
 
-pub fn list(asked: &Asked, rooms: &Rooms) -> Done {
-    let (agent, _) = agent(asked, rooms)?;
-    let malformed = |why: &'static str| Refusal::because(RefusalCode::Malformed, why);
-    let list = match asked.query.get("list").map_or("mine", String::as_str) {
-        "mine" => List::Mine(agent.number),
+#[derive(Serialize)]
+struct Page {
+    conversations: Vec<Shown>,
+    /// Where the next page begins; null: there is none.
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    id: String,
+    site: String,
+    visitor: Visitor,
+    assignee: Option<Named>,
+    state: &'static str,
+    public_head: u64,
+    last: Option<Newest>,
+    opened_ms: u64,
+    unread: u64,
+}
+
+#[derive(Serialize)]
+struct Visitor {
+    id: String,
+    name: String,
+    online: bool,
+    vouched: bool,
+}
+
+#[derive(Serialize)]
+struct Named {
+    id: String,
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Newest {
+    seq: u64,
+    time_ms: u64,
+    author_kind: &'static str,
+    kind: &'static str,
+    preview: String,
+}
+
+/// Any agent.
+pub(super) fn list(ask: Ask<'_>) -> Result<Answer, Refusal> {
+    let me = ask.agent()?.agent.number;
+    ask.query_keys(&["list", "site", "before", "limit"])?;
+    let query = |key: &str| ask.asked.query.get(key).map(String::as_str);
+    let which = match query("list").unwrap_or("mine") {
+        "mine" => List::Mine(me),
         "unassigned" => List::Unassigned,
         "open" => List::Open,
         "closed" => List::Closed,
         "all" => List::All,
-        _ => return Err(malformed("list is mine, unassigned, open, closed or all.")),
+        _ => return Err(malformed("The lists are mine, unassigned, open, closed and all.")),
     };
-    let site = match asked.query.get("site") {
+    let site = match query("site") {
+        None => None,
         Some(app) => {
-            let site = rooms.lens.site_by_app(app).ok_or(Refusal::new(RefusalCode::NoSuchSite))?;
-            Some(site.number)
+            let site = ask.rooms.lens.site_by_app(app);
+            Some(site.ok_or(Refusal::new(RefusalCode::NoSuchSite))?.number)
         }
-        None => None,
     };
-    let limit = match asked.query.get("limit") {
-        Some(limit) => limit.parse().ok().filter(|it| (1..=limits::LIST_ROWS_MAX).contains(it)),
-        None => Some(ROWS_USUAL),
+    let before = query("before").map(|text| cursor(ask, text)).transpose()?;
+    let limit = match query("limit") {
+        None => LIST_ROWS_USUAL,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=LIST_ROWS_MAX).contains(limit) && !text.starts_with('+'))
+            .ok_or_else(|| {
+                malformed(format!("The limit is a number from 1 to {LIST_ROWS_MAX}."))
+            })?,
     };
-    let limit = limit.ok_or_else(|| malformed("limit is 1 to 100."))?;
-    let before = match asked.query.get("before") {
-        Some(cursor) => {
-            Some(place(rooms, cursor).ok_or_else(|| malformed("before is no cursor."))?)
-        }
-        None => None,
-    };
-    let rows = rooms.lens.list(list, site, before, limit);
-    let next = rows.last().filter(|_| rows.len() == limit).map(|row| {
-        let id = ids::text(&rooms.ids.conversation(row.number));
+    let rows = ask.rooms.lens.list(which, site, before, limit);
+    let last = rows.last().filter(|_| rows.len() == limit);
+    let next = last.map(|row| {
+        let id = ids::text(&ask.rooms.ids.conversation(row.number));
         format!("{}.{id}", row.conversation.public_time_ms)
     });
-    let rows: Vec<_> = rows.iter().map(|row| shown(rooms, agent.number, row)).collect();
-    Ok(Answer::json(200, &json!({ "conversations": rows, "next": next })))
+    let conversations = rows.into_iter().map(|row| shown(ask, me, row)).collect();
+    Ok(Answer::json(200, &Page { conversations, next }))
 }
 
-pub fn online(asked: &Asked, rooms: &Rooms) -> Done {
-    agent(asked, rooms)?;
-    let (visitors, agents) = rooms.bell.online();
-    let agents: Vec<_> = agents.into_iter().filter_map(|number| named(rooms, number)).collect();
-    Ok(Answer::json(200, &json!({ "agents": agents, "visitors": visitors })))
+/// Time and id of the last row of the page before.
+fn cursor(ask: Ask<'_>, text: &str) -> Result<(u64, u64), Refusal> {
+    let parse = || {
+        let (time_ms, id) = text.split_once('.')?;
+        let number = ask.rooms.ids.conversation_number(&ids::parse(id)?)?;
+        Some((time_ms.parse().ok()?, number))
+    };
+    parse().ok_or_else(|| malformed("\"before\" is what \"next\" of an earlier page was."))
 }
 
-/// The place behind a row, as `next` named it.
-fn place(rooms: &Rooms, cursor: &str) -> Option<(u64, u64)> {
-    let (time_ms, id) = cursor.split_once('.')?;
-    Some((time_ms.parse().ok()?, rooms.ids.conversation_number(&ids::parse(id)?)?))
-}
-
-fn shown(rooms: &Rooms, agent: u64, row: &Row) -> serde_json::Value {
-    let it = &row.conversation;
+fn shown(ask: Ask<'_>, me: u64, row: Row) -> Shown {
+    let rooms = ask.rooms;
+    let Row { number, conversation: it, last } = row;
     let visitor = Person::Visitor(it.visitor);
-    let head = it.head(Lane::Public);
-    let marks = rooms.signals.marks(row.number);
-    let read = marks.iter().find(|(person, _)| *person == Person::Agent(agent));
-    let last = row.last.as_ref().map(|last| {
-        json!({
-            "seq": last.seq,
-            "time_ms": last.time_ms,
-            "author_kind": match last.author {
-                Person::System => "system",
-                Person::Visitor(_) => "visitor",
-                Person::Agent(_) => "agent",
-            },
-            "kind": match last.kind { LastKind::Text => "text", LastKind::File => "file" },
-            "preview": last.preview,
-        })
-    });
-    let site = rooms.lens.site(it.site).map(|site| site.app);
-    json!({
-        "id": ids::text(&rooms.ids.conversation(row.number)),
-        "site": site,
-        "visitor": {
-            "id": ids::text(&rooms.ids.person(visitor)),
-            "name": it.visitor_name,
-            "online": rooms.bell.is_online(visitor),
-            "vouched": it.vouched,
+    let public_head = it.head(Lane::Public);
+    let marks = rooms.signals.marks(number);
+    let mine = marks.iter().find(|(person, _)| *person == Person::Agent(me));
+    let read = mine.map_or(0, |(_, mark)| mark.read);
+    let assignee = it.assignee.and_then(|agent| rooms.lens.agent(agent));
+    Shown {
+        id: ids::text(&rooms.ids.conversation(number)),
+        site: rooms.lens.site(it.site).map(|site| site.app).unwrap_or_default(),
+        visitor: Visitor {
+            id: ids::text(&rooms.ids.person(visitor)),
+            name: it.visitor_name,
+            online: rooms.bell.is_online(visitor),
+            vouched: it.vouched,
         },
-        "assignee": it.assignee.and_then(|number| named(rooms, number)),
-        "state": if it.open { "open" } else { "closed" },
-        "public_head": head,
-        "last": last,
-        "opened_ms": it.opened_ms,
-        "unread": head.saturating_sub(read.map_or(0, |(_, mark)| mark.read)),
-    })
+        assignee: assignee.map(|agent| Named {
+            id: ids::text(&rooms.ids.person(Person::Agent(agent.number))),
+            name: agent.name,
+        }),
+        state: if it.open { "open" } else { "closed" },
+        public_head,
+        last: last.map(newest),
+        opened_ms: it.opened_ms,
+        unread: public_head.saturating_sub(read),
+    }
 }
 
-fn named(rooms: &Rooms, number: u64) -> Option<serde_json::Value> {
-    let agent = rooms.lens.agent(number)?;
-    let id = ids::text(&rooms.ids.person(Person::Agent(number)));
-    Some(json!({ "id": id, "name": agent.name }))
+fn newest(last: Last) -> Newest {
+    Newest {
+        seq: last.seq,
+        time_ms: last.time_ms,
+        author_kind: match last.author {
+            Person::System => "system",
+            Person::Visitor(_) => "visitor",
+            Person::Agent(_) => "agent",
+        },
+        kind: match last.kind {
+            LastKind::Text => "text",
+            LastKind::File => "file",
+        },
+        preview: last.preview,
+    }
 }

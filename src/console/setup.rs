@@ -1,14 +1,29 @@
-//! The first quarter-hour: who owns this, and for which site.
+//! The first minutes: one account, one site, by whoever holds the one-time token.
 
-use serde::Deserialize;
-use serde_json::json;
+use lodge_appliance::Trust;
+use lodge_proto::refusal::Refusal;
+use serde::{Deserialize, Serialize};
 
-use super::exchange::{Answer, Asked};
-use super::{Done, Rooms, body, name, sign_in, sites};
-use crate::access::{is_login, normal_login, password};
-use crate::commit::now_ms;
+use super::exchange::Answer;
+use super::{Ask, login, malformed, name, sites};
+use crate::access::pace::Act;
+use crate::access::{is_login, normal_login};
 use crate::desk::register::{RegisterDraft, Role, SiteSettings};
-use lodge_proto::refusal::{Refusal, RefusalCode};
+use crate::limits::LOGIN_BYTES_MAX;
+
+#[derive(Serialize)]
+struct State<'a> {
+    /// Whether there is a token that somebody could use.
+    open: bool,
+    tls: Tls<'a>,
+}
+
+#[derive(Serialize)]
+struct Tls<'a> {
+    #[serde(flatten)]
+    trust: &'a Trust,
+    fingerprint: Option<&'a str>,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,64 +37,53 @@ struct Wish {
     origins: Vec<String>,
 }
 
-/// Whether this server waits to be set up, and whether strangers' browsers would trust its address.
-pub fn state(rooms: &Rooms) -> Done {
-    let open = rooms.lens.agents().is_empty() && rooms.access.setup_is_open(now_ms());
-    Ok(Answer::json(200, &json!({ "open": open, "tls": trust(rooms) })))
+/// Anybody may ask: it says nothing about who works here.
+pub(super) fn state(ask: Ask<'_>) -> Result<Answer, Refusal> {
+    ask.own_page(Act::Ask)?;
+    let open = ask.rooms.access.setup_is_open(ask.now_ms);
+    let tls = Tls { trust: &ask.rooms.trust, fingerprint: ask.rooms.fingerprint.as_deref() };
+    Ok(Answer::json(200, &State { open, tls }))
 }
 
-pub async fn finish(asked: &Asked, rooms: &Rooms) -> Done {
-    rooms.access.origin(None, asked.origin.as_deref(), asked.secure, &asked.host)?;
-    let wish: Wish = body(asked)?;
-    let setting_up = rooms.access.set_up(&wish.token, now_ms()).await?;
-    let login = normal_login(&wish.login);
-    if !is_login(&login) {
-        let why = "A login has 1 to 64 small letters, digits and . _ - @ + only.";
-        return Err(Refusal::because(RefusalCode::Malformed, why));
-    }
-    password::acceptable(&wish.password)?;
-    let (own_name, site_name) = (name(&wish.name)?, name(&wish.site_name)?);
-    let settings = SiteSettings { origins: sites::origins(&wish.origins)?, ..sites::usual() };
+/// Whoever has the token, once. Nothing is made before it was found good and all else was checked; it is spent in
+/// the same step that lets the account in, so an attempt that was cut off can be made again.
+pub(super) async fn set_up(ask: Ask<'_>) -> Result<Answer, Refusal> {
+    ask.own_page(Act::SetUp)?;
+    let Ask { rooms, now_ms, .. } = ask;
+    let wish: Wish = ask.body()?;
+    let setting_up = rooms.access.set_up(&wish.token, now_ms).await?;
+    let login = login_of(&wish.login)?;
+    let person = name("Your name", &wish.name)?;
+    let site_name = name("The name of the site", &wish.site_name)?;
+    let origins = sites::origins_of(&wish.origins)?;
     let hashed = rooms.access.hash(wish.password).await?;
-    let role = Role::Operator;
-    let agent = match rooms.lens.agent_by_login(&login) {
-        // A set-up that was cut off between its two steps goes on.
-        Some(agent) if !rooms.access.has_password(agent.number) => agent.number,
-        Some(_) => return Err(Refusal::because(RefusalCode::NotAllowed, "This login is taken.")),
+
+    // An attempt that was cut off may have left the account behind; without a password it is still nobody's.
+    let left = rooms.lens.agent_by_login(&login);
+    let left = left.filter(|it| it.role == Role::Operator && !rooms.access.has_password(it.number));
+    let agent = match left {
+        Some(agent) => agent.number,
         None => {
-            rooms
-                .commit
-                .register(RegisterDraft::AgentCreated { login, name: own_name, role })
-                .await?
+            let draft = RegisterDraft::AgentCreated { login, name: person, role: Role::Operator };
+            rooms.commit.register(draft).await?
         }
     };
-    let app = sites::new_app(rooms)?;
-    let created = RegisterDraft::SiteCreated { app: app.clone(), name: site_name, settings };
-    let site = rooms.commit.register(created).await?;
-    let (app_key, identity) = setting_up.finish(agent, &hashed, site, now_ms()).await?;
-    let cookie = rooms.access.begin_session(agent, now_ms()).await?;
-    let made = json!({
-        "app": app,
-        "app_secret": app_key.secret,
-        "identity_secret": identity.secret,
-        "identity_key_id": identity.id,
-        "snippet": sites::snippet(rooms, &app),
-    });
-    Ok(sign_in::with_cookie(Answer::json(201, &made), asked, &cookie))
+    let settings = SiteSettings { origins, ..sites::usual() };
+    let (app, site) = sites::register(ask, site_name, settings).await?;
+    let (app_key, identity_key) = setting_up.finish(agent, &hashed, site, now_ms).await?;
+    let cookie = rooms.access.begin_session(agent, now_ms).await?;
+    let shown = sites::Shown::new(ask, &app, &app_key, &identity_key);
+    Ok(login::with_cookie(Answer::json(201, &shown), ask.asked.secure, &cookie))
 }
 
-fn trust(rooms: &Rooms) -> serde_json::Value {
-    use lodge_appliance::{Trusted, Words};
-    let words = |it: &Words| json!({ "en": it.en, "zh": it.zh });
-    json!({
-        "address": rooms.trust.address,
-        "trusted": match rooms.trust.trusted {
-            Trusted::Here => "here",
-            Trusted::Depends => "depends",
-            Trusted::No => "no",
-        },
-        "says": words(&rooms.trust.says),
-        "steps": rooms.trust.steps.iter().map(words).collect::<Vec<_>>(),
-        "fingerprint": rooms.fingerprint,
-    })
+/// A login that an account may have.
+pub(super) fn login_of(typed: &str) -> Result<String, Refusal> {
+    let login = normal_login(typed);
+    if !is_login(&login) {
+        return Err(malformed(format!(
+            "A login has 1 to {LOGIN_BYTES_MAX} letters a-z, digits and the signs . _ - @ +, and begins with a \
+             letter or a digit."
+        )));
+    }
+    Ok(login)
 }

@@ -216,7 +216,7 @@ impl Line {
             ["console"] if !called.slash => self.redirect("/console/", &called),
             ["console", rest @ ..] => self.console(&rest.join("/"), asked, &called),
             ["setup"] => self.console("", asked, &called),
-            ["widget.js"] => self.asset("widget.js", asked, &called, true),
+            ["widget.js"] => self.asset("widget/widget.js", asked, &called, true),
             ["widget", rest @ ..] if !rest.is_empty() => {
                 self.asset(&format!("widget/{}", rest.join("/")), asked, &called, true)
             }

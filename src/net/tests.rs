@@ -10,8 +10,8 @@ use std::time::Duration;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use lodge_proto::refusal::{Refusal, RefusalCode};
-use lodge_storage::Blobs;
 use lodge_storage::disk::RealDisk;
+use lodge_storage::{Options, Store};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -196,7 +196,8 @@ fn cardboard(
     hanging: &Arc<Hanging>,
 ) -> House {
     let hanging = hanging.clone();
-    let blobs = Blobs::open(Arc::new(RealDisk), scratch, &[3; 32]).unwrap();
+    let store = Store::open(Arc::new(RealDisk), scratch, &Options::default(), &mut |_| {}).unwrap();
+    let blobs = store.blobs;
     let disk = DiskPool::new();
     let uploads = Uploads::new(blobs.clone(), disk.clone(), Leases::new(&[7; KEY_BYTES]));
     let (ready, files) = (ready.clone(), files.clone());

@@ -115,7 +115,7 @@ impl Run<'_> {
         let left = usize::try_from(span.count.saturating_sub(skip)).unwrap_or(usize::MAX);
         for step in 0..left.min(limit) as u64 {
             if let Some(offset) = self.offset(skip + step) {
-                out.push((from_seq + step, offset));
+                out.push((from_seq.saturating_add(step), offset));
             }
         }
     }
@@ -133,13 +133,13 @@ impl Run<'_> {
                 _ => high = middle,
             }
         }
-        (low < span.count).then(|| span.first_seq + low)
+        (low < span.count).then(|| span.first_seq.saturating_add(low))
     }
 
     fn seq_from_slowly(&self, span: Span, offset: u64) -> Option<u64> {
         (0..span.count)
             .find(|nth| self.offset(*nth).is_some_and(|found| u64::from(found) >= offset))
-            .map(|nth| span.first_seq + nth)
+            .map(|nth| span.first_seq.saturating_add(nth))
     }
 
     fn offset(&self, nth: u64) -> Option<u32> {
@@ -312,7 +312,11 @@ impl FiledIndex {
                         first_seq: u64_at(row, RUN_FIRST_SEQ_AT)?,
                         count: u64::from(u32_at(row, RUN_COUNT_AT)?),
                     };
-                    return Some(FiledRun { span, first: u32_at(row, RUN_FIRST_AT)? as usize });
+                    let first = u32_at(row, RUN_FIRST_AT)? as usize;
+                    // Checksums do not keep a row from claiming offsets that are not there.
+                    let end = first.checked_add(usize::try_from(span.count).ok()?)?;
+                    let possible = span.count > 0 && end <= self.offsets;
+                    return possible.then_some(FiledRun { span, first });
                 }
             }
         }
@@ -320,8 +324,7 @@ impl FiledIndex {
     }
 
     fn offset(&self, run: &FiledRun, nth: usize) -> Option<u32> {
-        let index = run.first.checked_add(nth).filter(|index| *index < self.offsets)?;
-        let at = HEADER_BYTES + self.runs * RUN_BYTES + index * 4;
+        let at = HEADER_BYTES + self.runs * RUN_BYTES + run.first.checked_add(nth)? * 4;
         u32_at(self.file.slice(at..at + 4)?, 0)
     }
 }

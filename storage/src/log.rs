@@ -54,7 +54,9 @@ impl Log {
         self.shared.watermark()
     }
 
-    /// Why this log takes no records, if it does not: damage, or a store for a newer build.
+    /// Why this log starts no scribe, if it does not: damage that the open or a scan has met, or a
+    /// store that only a newer build may write. A scribe that runs is not stopped by what is found
+    /// later, but the next start will refuse.
     pub fn refusal(&self) -> Option<Error> {
         self.shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -101,7 +103,8 @@ impl Log {
                 let newest = if before == 0 { u64::MAX } else { before - 1 };
                 let from = wanted.unwrap_or(newest).min(span.last_seq());
                 let first = from.saturating_sub(left as u64 - 1).max(span.first_seq);
-                let count = usize::try_from((from + 1).saturating_sub(first)).unwrap_or(left);
+                let count =
+                    usize::try_from(from.saturating_add(1).saturating_sub(first)).unwrap_or(left);
                 run.offsets(first, count.min(left), &mut offsets);
                 wanted.get_or_insert(from);
                 span
@@ -120,7 +123,7 @@ impl Log {
                     Ok(_) => return Err(segment.corrupt(0, RECORDS_LOST)),
                     Err(error) => return Err(error),
                 }
-                wanted = Some(seq - 1);
+                wanted = Some(seq.saturating_sub(1));
             }
         }
         newest_first.reverse();
@@ -317,7 +320,7 @@ fn forwards(
                 Ok(_) => return Err(segment.corrupt(0, RECORDS_LOST)),
                 Err(error) => return Err(error),
             }
-            wanted = Some(seq + 1);
+            wanted = Some(seq.saturating_add(1));
         }
     }
     Ok(records)

@@ -150,7 +150,8 @@ impl<T> Scribe<T> {
 
     /// Waits until everything that was handed over is written and stated, and the thread is gone.
     /// Reservations that are out have to come in or be dropped first. On a full disk, what waits
-    /// is let go: nobody was told that it is safe.
+    /// is let go: nobody was told that it is safe. Not to be called by `written` or `poisoned`,
+    /// which run on the thread that is waited for.
     pub fn close(self) {
         self.desk.queue.close();
         let mut thread = self.desk.thread.lock().unwrap_or_else(PoisonError::into_inner);

@@ -39,7 +39,7 @@ export interface Config {
   /** The site; without it the connection is an agent's, whose cookie speaks. */
   app_id?: string;
   app_secret?: string;
-  /** Asks the site's back end to vouch for the visitor; called again whenever a new token is needed. */
+  /** Asks the site's back end to vouch for the visitor, "" for a stranger; called whenever a token is needed. */
   identity?: () => Promise<string>;
   /** The page that the visitor is on. */
   page?: string;
@@ -222,6 +222,11 @@ export class Client {
     this.forgetPerson(this.freshState());
     this.outbox = [];
     this.emit({ type: "timeline" });
+  }
+
+  /** Takes the connection from the tab that has it. */
+  takeOver(): void {
+    if (this.status === "elsewhere" || this.status === "waiting") void this.connect();
   }
 
   /** The site vouches for somebody else, or again: the next connection asks `identity` anew. */
@@ -532,6 +537,11 @@ export class Client {
       const current = token && token_device === device && token_expires_ms > this.world.now() + TOKEN_SPARE_MS;
       if (current && !this.identityDue) return token;
       const identity = this.config.identity ? await this.config.identity() : "";
+      // The site has nothing to say: whoever we were, we still are.
+      if (current && !identity) {
+        this.identityDue = false;
+        return token;
+      }
       const asked = {
         device,
         ...(this.config.app_secret && { secret: this.config.app_secret }),

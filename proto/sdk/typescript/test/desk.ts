@@ -303,7 +303,7 @@ export class Peer {
   }
 
   /** Uploads that the mock server took, by ticket. */
-  static uploads = new Map<string, { name: string; mime: string; size: number; width: number; height: number }>();
+  static uploads = new Map<string, { mime: string; size: number; width: number; height: number }>();
 
   private entryBody(body: DraftBody): Row["body"] {
     if (body.kind === "close") return { kind: "closed" };

@@ -4,6 +4,7 @@
  * the API on loopback. Nothing here is a model of the server's security.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 import { readFile } from "node:fs/promises";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -17,7 +18,7 @@ const port = Number(process.argv[2] ?? 8444);
 const bundle = process.argv[3] ?? fileURLToPath(new URL("../../../../../appliance/web/dist/widget/", import.meta.url));
 const TYPES: Record<string, string> = { ".js": "text/javascript", ".css": "text/css", ".html": "text/html" };
 const CSP =
-  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'";
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'";
 
 const desk = new Desk(() => Date.now());
 const visitors = new Map<string, string>();
@@ -78,7 +79,8 @@ function answerTo(body: { kind: string | number }): string {
   if (body.kind === "file") return "Thank you, I can see it. 我已经收到了。";
   const text = (body as unknown as { text: string }).text;
   if (/[\u4e00-\u9fff]/.test(text)) return "好的，我马上帮您查询，请稍等。";
-  return `Happy to help! I am looking into that now. More here: https://example.org/help?q=${encodeURIComponent(text.slice(0, 20))}`;
+  const words = text.match(/[a-z]{3,}/gi)?.slice(0, 3).join("+") ?? "";
+  return `Happy to help! I am looking into that now. More here: https://example.org/help?q=${words}`;
 }
 
 function json(response: ServerResponse, status: number, body: unknown): void {
@@ -115,7 +117,7 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
     blobs.set(upload, { mime, bytes });
     const size = bytes.length;
     const pixels = mime === "image/png" ? { width: bytes.readUInt32BE(16), height: bytes.readUInt32BE(20) } : { width: 0, height: 0 };
-    Peer.uploads.set(upload, { name: "", mime, size, ...pixels });
+    Peer.uploads.set(upload, { mime, size, ...pixels });
     return json(response, 200, { upload, mime, size, ...pixels });
   }
   if (path.startsWith("/api/v1/files/")) {
@@ -129,6 +131,15 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   if (path === "/demo/restart") {
     desk.restart();
     agentSits("Ada Lindqvist");
+    return json(response, 200, {});
+  }
+  if (path === "/demo/fill") {
+    const [newest] = [...desk.conversations.values()].slice(-1);
+    const agent = [...desk.persons.values()].find((person) => person.kind === "agent");
+    for (let line = 1; newest && agent && line <= Number(url.searchParams.get("count")); line += 1) {
+      desk.append(newest, "public", agent.id, { kind: "text", text: `line ${line}` });
+    }
+    desk.follow();
     return json(response, 200, {});
   }
   const file = path.startsWith("/chat/") ? "chat.html" : path === "/widget.js" ? "widget.js" : path.startsWith("/widget/") ? path.slice(8) : "";
@@ -173,4 +184,6 @@ function tokenOf(bytes: Buffer): string {
 }
 
 agentSits("Ada Lindqvist");
-server.listen(port, "127.0.0.1", () => console.log(`http://127.0.0.1:${port}/chat/DEMO`));
+server.listen(port, "127.0.0.1", () => {
+  console.log(`http://127.0.0.1:${(server.address() as AddressInfo).port}/chat/DEMO`);
+});
