@@ -134,7 +134,7 @@ await check("history pages upwards and what is read stays where it is", async ({
       const line = [...box.querySelectorAll(".said")].find((one) => one.getBoundingClientRect().top > box.getBoundingClientRect().top + 40);
       const top = line.getBoundingClientRect().top;
       const held = box.querySelectorAll(".said").length;
-      while (box.querySelectorAll(".said").length === held) await new Promise(requestAnimationFrame);
+      for (let frame = 0; frame < 600 && box.querySelectorAll(".said").length === held; frame++) await new Promise(requestAnimationFrame);
       await new Promise(requestAnimationFrame);
       return Math.abs(line.getBoundingClientRect().top - top);
     });

@@ -320,14 +320,13 @@ export async function stage({ language = process.env.LODGE_STAGE ?? "en", alive 
   }
 
   function row(talk) {
-    const last = talk.spoken.at(-1);
+    const last = talk.spoken.findLast((one) => ["text", "file"].includes(one.body.kind));
     const read = talk.marks.get(me.id).read;
-    const kind = last.body.kind === "file" && last.body.mime.startsWith("image/") ? "image" : last.body.kind;
     return {
       id: talk.id, site: talk.site, visitor: { id: talk.visitor.id, name: talk.visitor.name, online: talk.visitor.online, vouched: talk.vouched, device: talk.device },
       assignee: talk.assignee && { id: talk.assignee.id, name: talk.assignee.name }, state: talk.state, public_head: talk.spoken.length,
-      last: { seq: last.seq, time_ms: last.time_ms, author_kind: last.author?.kind ?? "system", kind, preview: (last.body.text ?? last.body.caption ?? last.body.name ?? "").slice(0, 120) },
-      opened_ms: talk.opened_ms, unread: talk.spoken.filter((one) => one.seq > read && one.author === talk.visitor && ["text", "file"].includes(one.body.kind)).length,
+      last: { seq: last.seq, time_ms: last.time_ms, author_kind: last.author?.kind ?? "system", kind: last.body.kind, preview: (last.body.text ?? last.body.caption ?? last.body.name ?? "").slice(0, 120) },
+      opened_ms: talk.opened_ms, unread: talk.spoken.length - read,
     };
   }
 

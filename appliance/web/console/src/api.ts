@@ -8,7 +8,7 @@ export interface SiteName { app: string; name: string }
 export interface Me { agent: Self; sites: SiteName[]; language?: string }
 
 export interface TwoTongues { en: string; zh: string }
-export interface Trust { address: string; trusted: "here" | "depends" | "no"; says: TwoTongues; steps: TwoTongues[] }
+export interface Trust { fingerprint?: string | null; address: string; trusted: "here" | "depends" | "no"; says: TwoTongues; steps: TwoTongues[] }
 export interface SetupState { open: boolean; tls: Trust }
 export interface SetupAsked { token: string; login: string; password: string; name: string; site_name: string; origins: string[] }
 export interface SiteSecrets { app: string; app_secret: string; identity_secret: string; identity_key_id: string; snippet: string }
@@ -33,7 +33,7 @@ export interface ConversationRow {
   assignee: { id: string; name: string } | null;
   state: "open" | "closed";
   public_head: number;
-  last: { seq: number; time_ms: number; author_kind: string; kind: string; preview: string };
+  last: { seq: number; time_ms: number; author_kind: string; kind: string; preview: string } | null;
   opened_ms: number;
   unread: number;
 }

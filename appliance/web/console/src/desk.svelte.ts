@@ -19,6 +19,8 @@ export const FILES_MAX = 10;
 const SHOTS_MAX = 64;
 /** A connection that is refused at the door looks like a bad network; the API knows which of the two it is. */
 const DOUBT_EVERY_MS = 10_000;
+/** Conversations that this agent has no part in are not told live; the lists are asked again. */
+const LISTS_EVERY_MS = 20_000;
 
 export class Person {
   name = $state("");
@@ -60,12 +62,15 @@ export interface Held { key: string; entry: Entry }
 export interface Leaving { key: string; pending: Pending; accepted: boolean }
 
 export class Talk {
+  site = $state("");
   visitor = $state() as Person;
   assignee = $state<Person | null>(null);
   open = $state(true);
   head = $state(0);
   last = $state.raw<Last | null>(null);
   opened_ms = $state(0);
+  /** When the newest public entry came. */
+  time_ms = $state(0);
   unread = $state(0);
   vouched = $state<boolean | null>(null);
   device = $state("");
@@ -79,11 +84,12 @@ export class Talk {
   tray = $state.raw<Shot[]>([]);
   typing = new SvelteMap<string, true>();
   theirs = $state.raw({ delivered: 0, read: 0 });
-  /** Where the unread part began when it was opened; a line is drawn there. */
+  /** How far it was read when it was opened, if something new stood behind that; a line is drawn there. 0: none. */
   seam = $state(0);
   read_to = 0;
 
-  constructor(readonly id: string, public site: string, visitor: Person) {
+  constructor(readonly id: string, site: string, visitor: Person) {
+    this.site = site;
     this.visitor = visitor;
   }
 
@@ -120,6 +126,7 @@ class Desk {
   #shot_of = new Map<string, Shot>();
   #due = false;
   #doubted_ms = 0;
+  #asking: ReturnType<typeof setInterval> | undefined;
 
   begin(self: Self, sites: SiteName[]): void {
     this.self = self;
@@ -150,9 +157,13 @@ class Desk {
     });
     void client.open();
     void this.refresh();
+    this.#asking = setInterval(() => {
+      if (this.status === "connected" && document.visibilityState === "visible") void this.refresh();
+    }, LISTS_EVERY_MS);
   }
 
   end(): void {
+    clearInterval(this.#asking);
     this.#client?.close();
     this.#client = null;
     this.self = null;
@@ -191,8 +202,8 @@ class Desk {
 
   /** One list, newest first. */
   view(list: ListName): Talk[] {
-    const talks = [...this.talks.values()].filter((talk) => talk.last !== null && this.in(list, talk));
-    return talks.sort((a, b) => (b.last?.time_ms ?? 0) - (a.last?.time_ms ?? 0));
+    const talks = [...this.talks.values()].filter((talk) => talk.site !== "" && this.in(list, talk));
+    return talks.sort((a, b) => b.time_ms - a.time_ms);
   }
 
   /** What waits for this agent: theirs, and nobody's. */
@@ -206,7 +217,7 @@ class Desk {
 
   /** Fetches the first page of what is looked at and of what is counted. */
   async refresh(): Promise<void> {
-    this.loading = true;
+    this.loading = !this.next.has(this.list);
     const lists = new Set<ListName>(["mine", "unassigned", this.list]);
     await Promise.allSettled([...lists].map((list) => this.#load(list, null)));
     this.loading = false;
@@ -231,7 +242,7 @@ class Desk {
     const talk = id === null ? null : (this.talks.get(id) ?? this.#talk(id, "", null));
     this.shown = talk;
     if (!talk) return;
-    talk.seam = talk.unread > 0 ? Math.max(1, talk.head - talk.unread + 1) : 0;
+    talk.seam = talk.unread > 0 ? talk.read_to : 0;
     this.#sync();
     if (talk.loaded === "no") void this.#open(talk);
   }
@@ -264,10 +275,10 @@ class Desk {
     talk.draft = "";
     client.typing(false, talk.id);
     try {
+      if (words && !caption) await client.send(words, talk.id);
       for (const shot of tray) {
         await client.sendFile(shot.file, shot.file instanceof File ? shot.file.name : "file", talk.id, "public", caption);
       }
-      if (words && !caption) await client.send(words, talk.id);
       return "";
     } catch (refusal) {
       talk.draft = text;
@@ -443,12 +454,16 @@ class Desk {
     talk.head = row.public_head;
     talk.assignee = row.assignee ? this.person(row.assignee.id, "agent", row.assignee.name) : null;
     talk.open = row.state === "open";
-    if (row.last && row.last.seq >= (talk.last?.seq ?? 0)) {
-      const { seq, time_ms, author_kind, kind, preview } = row.last;
-      const author_id = talk.last?.seq === seq ? talk.last.author_id : "";
-      talk.last = { seq, time_ms, author: author_kind as PersonKind, author_id, kind, preview };
+    if (row.last && row.last.seq > (talk.last?.seq ?? 0)) {
+      const { seq, time_ms, author_kind, preview } = row.last;
+      const kind = row.last.kind === "file" && /\.(png|jpe?g|gif|webp)$/i.test(preview) ? "image" : row.last.kind;
+      talk.last = { seq, time_ms, author: author_kind as PersonKind, author_id: "", kind, preview };
+      talk.time_ms = Math.max(talk.time_ms, time_ms);
     }
-    talk.unread = talk.read_to >= row.public_head ? 0 : row.unread;
+    talk.time_ms ||= row.opened_ms;
+    // What was answered needs nobody's attention, whoever read it.
+    const answered = talk.last !== null && talk.last.author !== "visitor";
+    talk.unread = answered ? 0 : Math.max(0, Math.min(row.unread, row.public_head - talk.read_to));
   }
 
   #conversation(seen: Conversation): void {
@@ -457,6 +472,7 @@ class Desk {
     talk.assignee = seen.assignee ? (this.people.get(seen.assignee) ?? null) : null;
     talk.open = seen.state === "open";
     talk.head = Math.max(talk.head, seen.public_head);
+    talk.time_ms = Math.max(talk.time_ms, seen.public_time_ms);
     const theirs = seen.marks[seen.visitor];
     if (theirs) talk.theirs = { ...theirs };
     const own = this.#client?.ownMark(seen.id).read ?? 0;
@@ -483,13 +499,15 @@ class Desk {
   }
 
   #newest(talk: Talk, { seq, time_ms, author: author_id, body }: Entry): void {
-    const author = this.people.get(author_id)?.kind ?? "system";
-    const spoken = body.kind === "text" || body.kind === "file";
-    if (author === "visitor" && spoken && seq > talk.read_to) {
-      talk.unread += 1;
-      if (talk === this.shown && !place.awake && talk.seam === 0) talk.seam = seq;
-    }
     talk.head = Math.max(talk.head, seq);
+    talk.time_ms = Math.max(talk.time_ms, time_ms);
+    // The list shows what was said last; that somebody joined or closed is read in the conversation.
+    if (body.kind !== "text" && body.kind !== "file") return;
+    const author = this.people.get(author_id)?.kind ?? "system";
+    if (author === "visitor" && seq > talk.read_to) {
+      talk.unread += 1;
+      if (talk === this.shown && !place.awake && talk.seam === 0) talk.seam = seq - 1;
+    }
     let kind: string | number = body.kind;
     let preview = "";
     if ("text" in body) preview = body.text;
@@ -501,7 +519,7 @@ class Desk {
   }
 
   #thin(): void {
-    const oldest = [...this.talks.values()].sort((a, b) => (b.last?.time_ms ?? 0) - (a.last?.time_ms ?? 0));
+    const oldest = [...this.talks.values()].sort((a, b) => b.time_ms - a.time_ms);
     for (const talk of oldest.slice(Math.floor(TALKS_MAX * 0.9))) {
       if (talk !== this.shown && talk.tray.length === 0) this.talks.delete(talk.id);
     }

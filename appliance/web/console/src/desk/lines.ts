@@ -16,6 +16,7 @@ export function lines(held: Held[], more: boolean, seam: number, people: Readonl
   // Facts of the staff lane from before the oldest loaded message wait until it is paged in.
   const from = more ? (held.find(({ entry }) => entry.lane === "public")?.entry.position ?? 0) : 0;
   const shown: Line[] = [];
+  let seamed = seam === 0;
   let before: Entry | null = null;
   let open = null as Extract<Line, { is: "said" }> | null;
   for (const { key, entry } of held) {
@@ -24,15 +25,16 @@ export function lines(held: Held[], more: boolean, seam: number, people: Readonl
       shown.push({ is: "day", key: `day/${dayOf(entry.time_ms)}/${key}`, ms: entry.time_ms });
       open = null;
     }
-    if (seam > 0 && entry.lane === "public" && entry.seq === seam) {
-      shown.push({ is: "seam", key: "seam" });
-      open = null;
-    }
     const spoken = entry.body.kind === "text" || entry.body.kind === "file" || typeof entry.body.kind === "number";
     if (!spoken) {
       shown.push({ is: "fact", key, entry });
       open = null;
     } else {
+      if (!seamed && entry.lane === "public" && entry.seq > seam && people.get(entry.author)?.kind === "visitor") {
+        shown.push({ is: "seam", key: "seam" });
+        seamed = true;
+        open = null;
+      }
       const side: Side = people.get(entry.author)?.kind === "visitor" ? "theirs" : isSelf(entry.author) ? "mine" : "house";
       const joins: boolean = open !== null && open.side === side && open.entry.author === entry.author && entry.time_ms - open.entry.time_ms < TOGETHER_MS;
       if (joins && open) open.last = false;

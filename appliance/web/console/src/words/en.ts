@@ -54,6 +54,7 @@ export const en = {
   trust_here: "On this machine",
   trust_depends: "Depends on the certificate",
   trust_no: "No",
+  trust_fingerprint: "Fingerprint of the certificate (SHA-256)",
 
   secret_app: "AppID",
   secret_app_note: "Public. Names the site.",

@@ -51,6 +51,7 @@ export const zh: Words = {
   trust_here: "仅限本机",
   trust_depends: "取决于证书",
   trust_no: "不会",
+  trust_fingerprint: "证书指纹（SHA-256）",
 
   secret_app: "AppID",
   secret_app_note: "公开，用来标识站点。",
