@@ -6,7 +6,8 @@
 //!
 //! Must never: hold a message, block the desk thread, grow without bound.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lodge_proto::refusal::{Refusal, RefusalCode};
@@ -51,7 +52,11 @@ pub enum Signal {
 #[derive(Debug, Default)]
 pub struct Rung {
     pub settled: Vec<Settled>,
-    pub conversations: BTreeSet<u64>,
+    /// Conversations that moved, each with the Position of its first Entry that was not taken yet.
+    pub conversations: BTreeMap<u64, u64>,
+    /// All that this person follows has been rung for up to here. The watermark is no such bound: it
+    /// covers Entries whose ring is still on its way.
+    pub upto: u64,
     pub signals: BTreeMap<About, Signal>,
     /// Why this connection has to end, if it has to.
     pub ended: Option<Refusal>,
@@ -182,12 +187,13 @@ impl Bell {
         lock(&self.ears).values().map(Vec::len).sum()
     }
 
-    /// Something became readable in a conversation.
-    pub fn ring(&self, audience: &[Person], conversation: u64) {
+    /// These Positions became readable in a conversation. To be called in their order.
+    pub fn ring(&self, audience: &[Person], conversation: u64, positions: Range<u64>) {
         let ears = lock(&self.ears);
         for ear in audience.iter().filter_map(|person| ears.get(person)).flatten() {
             ear.ring(|rung| {
-                rung.conversations.insert(conversation);
+                rung.conversations.entry(conversation).or_insert(positions.start);
+                rung.upto = positions.end;
             });
         }
     }
@@ -282,12 +288,26 @@ mod tests {
         for n in 0..10_000 {
             bell.settle(ALICE, &[1; 16], settled(n));
             bell.signal(&[ALICE], About::Presence { person: Person::Agent(n) }, Signal::On(true));
-            bell.ring(&[ALICE], n % 3);
+            bell.ring(&[ALICE], n % 3, n..n + 1);
         }
         let rung = ear.take();
         assert_eq!(rung.settled.len(), limits::ANSWERS_WAITING_MAX);
         assert_eq!(rung.signals.len(), limits::SIGNALS_WAITING_MAX);
         assert_eq!(rung.conversations.len(), 3);
+    }
+
+    #[test]
+    fn an_entry_whose_ring_comes_late_is_not_passed_over() {
+        let bell = Bell::default();
+        let (ear, _) = bell.register(ALICE, [1; 16], 1).unwrap();
+        // Both became durable with one batch, so the watermark stands behind the second already.
+        bell.ring(&[ALICE], 1, 100..150);
+        let first = ear.take();
+        bell.ring(&[ALICE], 2, 150..200);
+        bell.ring(&[ALICE], 2, 200..250);
+        let second = ear.take();
+        assert_eq!((first.conversations, first.upto), (BTreeMap::from([(1, 100)]), 150));
+        assert_eq!((second.conversations, second.upto), (BTreeMap::from([(2, 150)]), 250));
     }
 
     #[test]

@@ -150,7 +150,7 @@ fn replay(log: &Log, lens: &Lens) -> Result<(State, HashMap<Device, Counters>), 
     for record in log.scan(lodge_storage::Position(0)) {
         let record = record?;
         let (place, kind, time_ms) = (record.place, record.kind, record.time_ms);
-        lens.apply(place, kind, time_ms, record.position.0, record.body());
+        lens.apply(place, kind, time_ms, record.position.0..record.end().0, record.body());
         let Some(entry) = entry::read(kind, record.body()) else {
             state.advance(place, time_ms, 0);
             continue;
@@ -327,13 +327,14 @@ impl Desk {
     /// What was handed over is durable and readable: settle, then ring.
     fn written(&mut self, batch: Vec<Written<Ticket>>) {
         self.in_flight = self.in_flight.saturating_sub(batch.len());
-        for Written { ticket, first, .. } in batch {
+        for Written { ticket, first, end } in batch {
             let mut positions = Vec::with_capacity(ticket.records.len());
             let mut position = first.0;
             for record in &ticket.records {
-                self.lens.apply(record.place, record.kind, record.time_ms, position, &record.body);
-                positions.push(position);
-                position += record.frame_bytes();
+                let at = position..position + record.frame_bytes();
+                positions.push(at.start);
+                position = at.end;
+                self.lens.apply(record.place, record.kind, record.time_ms, at, &record.body);
             }
             match ticket.reply {
                 Reply::Device { device, counter, answer } => {
@@ -348,9 +349,9 @@ impl Desk {
                 }
                 Reply::Nobody => {}
             }
-            let first = ticket.records.first().map(|record| record.place);
-            if let Some(Place::Conversation { conversation, .. }) = first {
-                self.bell.ring(&ticket.audience, conversation);
+            let place = ticket.records.first().map(|record| record.place);
+            if let Some(Place::Conversation { conversation, .. }) = place {
+                self.bell.ring(&ticket.audience, conversation, first.0..end.0);
             }
         }
     }
@@ -577,7 +578,7 @@ mod tests {
         let (agent, _) = house.bell.register(Person::Agent(1), [9; 16], 1).unwrap();
         house.commit.agent_online(1, true).await;
         agent.listen().await;
-        assert!(agent.take().conversations.contains(&1));
+        assert!(agent.take().conversations.contains_key(&1));
         assert_eq!(house.lens.conversation(1).unwrap().assignee, Some(1));
         house.close().await;
     }

@@ -349,7 +349,7 @@ pub fn alone(config: &Config, store: Store, request: &Request) -> Result<Reply, 
     for record in store.log.scan(lodge_storage::Position(0)) {
         let record = record.map_err(|error| error.to_string())?;
         let (place, kind, time_ms) = (record.place, record.kind, record.time_ms);
-        lens.apply(place, kind, time_ms, record.position.0, record.body());
+        lens.apply(place, kind, time_ms, record.position.0..record.end().0, record.body());
     }
     let access =
         Access::open(store.secrets, Arc::clone(&lens)).map_err(|error| error.to_string())?;

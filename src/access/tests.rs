@@ -36,7 +36,7 @@ impl House {
     fn row(&self, body: Body) {
         let entry = Entry { author: Person::System, origin: None, body };
         let record = entry.record(Place::Register, NOW);
-        self.lens.apply(Place::Register, record.kind, NOW, 0, &record.body);
+        self.lens.apply(Place::Register, record.kind, NOW, 0..1, &record.body);
     }
 
     fn site(&self, number: u64, app: &str) -> Site {

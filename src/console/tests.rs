@@ -789,7 +789,8 @@ fn opened(house: &House, number: u64, time_ms: u64, text: &str) {
     for (seq, body) in [(1, open), (2, Body::Text(text.to_owned()))] {
         let place = Place::Conversation { conversation: number, lane: Lane::Public, seq };
         let record = Entry { author, origin: None, body }.record(place, time_ms);
-        house.rooms.lens.apply(place, record.kind, time_ms, number * 10 + seq, &record.body);
+        let at = number * 10 + seq;
+        house.rooms.lens.apply(place, record.kind, time_ms, at..at + 1, &record.body);
     }
 }
 

@@ -8,6 +8,7 @@ mod projection;
 pub use projection::project;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use lodge_storage::{Lane, Place};
@@ -53,9 +54,22 @@ pub struct Row {
     pub last: Option<Last>,
 }
 
+/// What a person follows that moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// Newest first.
+    pub conversations: Vec<u64>,
+    /// There were more; the newest ones are kept.
+    pub more: bool,
+    /// This answer covers every Entry before this Position and may miss what stands behind it.
+    pub upto: u64,
+}
+
 #[derive(Debug, Default)]
 struct View {
     state: State,
+    /// End of the newest record that was applied.
+    upto: u64,
     last: HashMap<u64, Last>,
 }
 
@@ -65,9 +79,11 @@ pub struct Lens {
 }
 
 impl Lens {
-    /// Takes a durable record into account.
-    pub fn apply(&self, place: Place, kind: u16, time_ms: u64, position: u64, body: &[u8]) {
+    /// Takes the durable record at these Positions into account.
+    pub fn apply(&self, place: Place, kind: u16, time_ms: u64, at: Range<u64>, body: &[u8]) {
+        let position = at.start;
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        view.upto = at.end;
         let Some(entry) = entry::read(kind, body) else {
             view.state.advance(place, time_ms, position);
             return;
@@ -124,9 +140,8 @@ impl Lens {
         self.read().state.open_count()
     }
 
-    /// The conversations that a person follows whose newest Entry is at or behind the cursor, and
-    /// whether there were more than `limit`; the newest ones are kept.
-    pub fn moved_since(&self, person: Person, cursor: u64, limit: usize) -> (Vec<u64>, bool) {
+    /// The conversations that a person follows whose newest Entry is at or behind the cursor.
+    pub fn moved_since(&self, person: Person, cursor: u64, limit: usize) -> Moved {
         let view = self.read();
         let mut moved: Vec<(u64, u64)> = view
             .state
@@ -139,7 +154,8 @@ impl Lens {
         moved.sort_unstable_by(|a, b| b.cmp(a));
         let more = moved.len() > limit;
         moved.truncate(limit);
-        (moved.into_iter().map(|(_, number)| number).collect(), more)
+        let conversations = moved.into_iter().map(|(_, number)| number).collect();
+        Moved { conversations, more, upto: view.upto }
     }
 
     /// Newest first. `before` is the (time, number) of the last row of the page before.

@@ -4,7 +4,7 @@
 //! writes what its reader can take; a slow reader lags alone. Invariants: the ear is registered before
 //! anything is read; nothing is written before HELLO_OK but REFUSED; visibility is judged per Entry.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -272,7 +272,10 @@ impl Connection {
         let device = Device { person: self.person, id: hello.device };
         let counter = self.rooms.commit.highest(device).await;
         let epoch = self.rooms.log.epoch();
-        let upto = self.rooms.log.watermark();
+        let cursor = if hello.epoch == epoch { hello.cursor } else { 0 };
+        // The ear was registered before this is asked: what it does not cover is rung for.
+        let moved = self.rooms.lens.moved_since(self.person, cursor, limits::HEADS_MAX);
+        let upto = Position(moved.upto);
         let (person, _) = self.person_handle(out, self.person, None)?;
         out.push(&Down::from(down::HelloOk {
             version: 1,
@@ -288,20 +291,23 @@ impl Connection {
             now_ms: now_ms(),
             watermark: upto.0,
         }));
-        let same_history = hello.epoch == epoch && hello.cursor <= upto.0;
-        if hello.epoch != 0 && !same_history {
+        let is_ahead = cursor > upto.0;
+        if is_ahead || (hello.epoch != 0 && hello.epoch != epoch) {
             out.push(&Down::from(down::Resync { reason: 2 }));
         }
-        let cursor = if same_history { hello.cursor } else { 0 };
-        let (moved, more) = self.rooms.lens.moved_since(self.person, cursor, limits::HEADS_MAX);
-        self.cursor = Position(cursor);
-        if cursor == 0 || more {
-            if more && cursor != 0 {
+        if is_ahead {
+            // No cursor of ours: it is told how everything stands.
+            let all = self.rooms.lens.moved_since(self.person, 0, limits::HEADS_MAX);
+            self.heads(socket, out, all.conversations, Position(all.upto)).await?;
+        } else if cursor == 0 || moved.more {
+            if moved.more && cursor != 0 {
                 out.push(&Down::from(down::Resync { reason: 1 }));
             }
-            self.heads(socket, out, moved, upto).await?;
+            self.heads(socket, out, moved.conversations, upto).await?;
         } else {
-            self.catch_up(socket, out, moved.into_iter().collect()).await?;
+            self.cursor = Position(cursor);
+            let moved = moved.conversations.into_iter().map(|number| (number, cursor)).collect();
+            self.catch_up(socket, out, moved, upto).await?;
         }
         send(socket, out).await
     }
@@ -326,28 +332,30 @@ impl Connection {
         Ok(())
     }
 
-    /// Everything in these conversations from the cursor on, merged by Position, up to now.
+    /// Everything in these conversations from their Positions on, merged by Position. `upto` bounds
+    /// what is known to have moved, and is the next cursor.
     async fn catch_up(
         &mut self,
         socket: &mut Socket,
         out: &mut Batch,
-        conversations: BTreeSet<u64>,
+        conversations: BTreeMap<u64, u64>,
+        upto: Position,
     ) -> Result<(), End> {
-        let upto = self.rooms.log.watermark();
         let mut records: Vec<Record> = Vec::new();
-        for &number in &conversations {
+        for (&number, &from) in &conversations {
             if self.visible(number).is_none() {
                 continue;
             }
+            let from = self.cursor.max(Position(from));
             let limit = limits::CATCH_UP_ENTRIES_MAX + 1;
             let read = match &self.eyes {
-                Eyes::Visitor { follow, .. } => follow.since(number, self.cursor, upto, limit),
-                Eyes::Agent { follow, .. } => follow.since(number, self.cursor, upto, limit),
+                Eyes::Visitor { follow, .. } => follow.since(number, from, upto, limit),
+                Eyes::Agent { follow, .. } => follow.since(number, from, upto, limit),
             };
             records.extend(read.map_err(|error| unreadable(&error))?);
             if records.len() > limits::CATCH_UP_ENTRIES_MAX {
                 out.push(&Down::from(down::Resync { reason: 1 }));
-                let all = conversations.into_iter().collect();
+                let all = conversations.into_keys().collect();
                 return self.heads(socket, out, all, upto).await;
             }
         }
@@ -358,7 +366,7 @@ impl Connection {
                 send(socket, out).await?;
             }
         }
-        if upto != self.cursor {
+        if upto > self.cursor {
             self.cursor = upto;
             out.push(&Down::from(down::Synced { cursor: upto.0 }));
         }
@@ -554,7 +562,7 @@ impl Connection {
             self.push_settled(out, settled)?;
         }
         if !rung.conversations.is_empty() {
-            self.catch_up(socket, out, rung.conversations).await?;
+            self.catch_up(socket, out, rung.conversations, Position(rung.upto)).await?;
         }
         for (about, signal) in rung.signals {
             self.push_signal(out, about, signal)?;
@@ -577,9 +585,11 @@ impl Connection {
     }
 
     async fn tell_presence(&self, online: bool) {
-        let (of, _) = self.rooms.lens.moved_since(self.person, 0, limits::HEADS_MAX);
+        let of = self.rooms.lens.moved_since(self.person, 0, limits::HEADS_MAX);
         let mut audience = BTreeSet::new();
-        for it in of.into_iter().filter_map(|number| self.rooms.lens.conversation(number)) {
+        for it in
+            of.conversations.into_iter().filter_map(|number| self.rooms.lens.conversation(number))
+        {
             audience.extend(it.members().filter(|member| *member != self.person));
         }
         let audience: Vec<Person> = audience.into_iter().collect();
