@@ -67,10 +67,11 @@ impl House {
 
     /// Builds the server as it is shipped and says where it lies.
     pub(crate) fn release(&self) -> Done<PathBuf> {
-        self.build(&["build", "--release", "--package", "lodge", "--bin", "lodge"])
+        self.build("lodge", &["build", "--release", "--package", "lodge", "--bin", "lodge"])
     }
 
-    /// Builds the bench `name` of whichever crate has it, and says where it lies.
+    /// Builds the bench `name` of whichever crate has it, and says where it lies. The server that cargo
+    /// leaves beside it has the features of tests; whoever wants to measure asks for `release` afterwards.
     pub(crate) fn bench(&self, name: &str) -> Done<PathBuf> {
         let found = self
             .packages
@@ -95,7 +96,7 @@ impl House {
         if !features.is_empty() {
             arguments.extend(["--features", &features]);
         }
-        self.build(&arguments)
+        self.build(name, &arguments)
     }
 
     pub(crate) fn benches(&self) -> Vec<String> {
@@ -137,8 +138,8 @@ impl House {
             .ok_or_else(|| "cargo metadata names no package lodge".to_owned())
     }
 
-    /// Runs cargo and returns the executable that it reports last.
-    fn build(&self, arguments: &[&str]) -> Done<PathBuf> {
+    /// Runs cargo and returns the executable of the target `name`.
+    fn build(&self, name: &str, arguments: &[&str]) -> Done<PathBuf> {
         eprintln!("  $ cargo {}", arguments.join(" "));
         let out = self
             .cargo()
@@ -154,8 +155,8 @@ impl House {
         String::from_utf8_lossy(&out.stdout)
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .next_back()
+            .filter(|message| message["target"]["name"] == name)
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
             .ok_or_else(|| format!("cargo {} made no executable", arguments.join(" ")))
     }
 }

@@ -45,8 +45,8 @@ pub(crate) fn run(
     seconds: u32,
     kill_every: Option<u32>,
 ) -> Done<String> {
-    let server = house.release()?;
     let generator = house.bench("load")?;
+    let server = house.release()?;
     let json = house.scratch("load")?.join("figures.json");
     let mut command = house.program(&generator.to_string_lossy());
     command

@@ -167,7 +167,7 @@ await check("a picture is pasted, uploaded, sent with its words, and opens large
   await picture.click();
   await page.locator("dialog[open] img").waitFor();
   await page.keyboard.press("Escape");
-  assert.equal(await page.locator("dialog").count(), 0);
+  await until(async () => (await page.locator("dialog").count()) === 0, "Escape closes it");
 });
 
 await check("the keyboard does it all", async ({ at, page }) => {
