@@ -1,8 +1,8 @@
 //! Commands for who owns the machine: through the control socket when the server runs, directly when not.
 //!
-//! One JSON object a line each way. The socket lies in a directory of the service's own, has mode 0660,
-//! and asks the kernel who is calling: root, the service's own user, or a member of its group through
-//! the file mode. Every command is a log line (never its answer, which may hold a secret).
+//! One JSON object a line each way. The socket lies in a directory of the service's own and has mode 0660,
+//! so the kernel lets in root, the service's own user and the members of its group. It also says who is
+//! calling: every command is a log line with that user (never its answer, which may hold a secret).
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -104,8 +104,8 @@ pub fn listen(
     std::fs::set_permissions(path, mode).map_err(|error| failed("set the mode of", error))?;
     let serve = move || {
         for stream in listener.incoming().flatten() {
-            let reply = read(&stream).map(|request| {
-                tracing::info!(command = request.name(), "command over the control socket");
+            let reply = read(&stream).map(|(request, user)| {
+                tracing::info!(command = request.name(), user, "command over the control socket");
                 answer(request)
             });
             let reply = reply.unwrap_or_else(|text| Reply { ok: false, text });
@@ -127,20 +127,19 @@ impl Request {
     }
 }
 
-fn read(stream: &UnixStream) -> Result<Request, String> {
+/// The command, and the number of the user who gave it.
+fn read(stream: &UnixStream) -> Result<(Request, u32), String> {
     let failed = |error: std::io::Error| error.to_string();
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
     let caller =
         rustix::net::sockopt::socket_peercred(stream).map_err(|error| error.to_string())?;
-    let (own_user, own_group) = (rustix::process::geteuid(), rustix::process::getegid());
-    if caller.uid != own_user && !caller.uid.is_root() && caller.gid != own_group {
-        return Err("only root and members of the group of the service may ask".into());
-    }
     let mut line = String::new();
     let mut reader = BufReader::new(stream.take(limits::CONTROL_REQUEST_BYTES_MAX));
     reader.read_line(&mut line).map_err(failed)?;
-    serde_json::from_str(&line).map_err(|error| format!("this is no command: {error}"))
+    let request = serde_json::from_str(&line);
+    let request = request.map_err(|error| format!("this is no command: {error}"))?;
+    Ok((request, caller.uid.as_raw()))
 }
 
 /// `lodge check`: reads everything, changes nothing.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lodge_appliance::Trust;
 use lodge_proto::refusal::{Refusal, RefusalCode};
 use lodge_proto::session::Session;
 use lodge_storage::disk::RealDisk;
@@ -108,12 +109,13 @@ async fn house(config: &Config) -> Result<ExitCode, String> {
     let uploads = Uploads::new(blobs.clone(), pool.clone(), Leases::new(&upload_key));
     let house = house_of(&rooms, desk_rooms, uploads, blobs.clone(), pool);
 
+    let way = Way { url: url.clone(), seen: Some((doors.fingerprint(), doors.trust())) };
+    greet(&access, &lens, &way)?;
     let answer = {
-        let (access, lens, url) = (Arc::clone(&access), Arc::clone(&lens), url.clone());
-        move |request: Request| Reply::from(answer(&access, &lens, &url, &request))
+        let (access, lens) = (Arc::clone(&access), Arc::clone(&lens));
+        move |request: Request| Reply::from(answer(&access, &lens, &way, &request))
     };
     control::listen(&config.control.socket, answer)?;
-    greet(&access, &lens, &doors)?;
     let (stop_doors, stopping) = watch::channel(false);
     let served = tokio::spawn(doors.serve(house, stopping));
     log.keep_spares();
@@ -261,20 +263,36 @@ fn file(
     }
 }
 
+/// How this server is reached, for who sets it up.
+struct Way {
+    url: String,
+    /// The certificate's fingerprint and whether strangers trust it, where doors are open.
+    seen: Option<(Option<String>, Trust)>,
+}
+
+impl Way {
+    /// A new set-up address, and what to know before it is opened.
+    fn to_set_up(&self, access: &Access) -> Result<String, String> {
+        let token = access.make_setup_token(now_ms()).map_err(|error| error.to_string())?;
+        let mut lines =
+            vec![format!("Set up this server within an hour: {}/setup#{token}", self.url)];
+        match &self.seen {
+            None => lines.push("It does not run yet: start it first.".to_owned()),
+            Some((fingerprint, trust)) => {
+                let words = "Certificate fingerprint (SHA-256)";
+                lines.extend(fingerprint.iter().map(|it| format!("{words}: {it}")));
+                lines.push(trust.says.en.to_string());
+                lines.extend(trust.steps.iter().map(|step| format!("  - {}", step.en)));
+            }
+        }
+        Ok(lines.join("\n"))
+    }
+}
+
 /// Without an operator the first thing to do is printed where the installer and the journal show it.
-fn greet(access: &Access, lens: &Lens, doors: &Doors) -> Result<(), String> {
-    if !lens.agents().is_empty() {
-        return Ok(());
-    }
-    let token = access.make_setup_token(now_ms()).map_err(|error| error.to_string())?;
-    println!("Set up this server within an hour: {}/setup#{token}", doors.public_url());
-    if let Some(fingerprint) = doors.fingerprint() {
-        println!("Certificate fingerprint (SHA-256): {fingerprint}");
-    }
-    let trust = doors.trust();
-    println!("{}", trust.says.en);
-    for step in &trust.steps {
-        println!("  - {}", step.en);
+fn greet(access: &Access, lens: &Lens, way: &Way) -> Result<(), String> {
+    if lens.agents().is_empty() {
+        println!("{}", way.to_set_up(access)?);
     }
     Ok(())
 }
@@ -325,15 +343,12 @@ async fn wait_for_the_end() -> Result<(), String> {
 }
 
 /// What the control socket and the commands of a stopped server answer.
-fn answer(access: &Access, lens: &Lens, url: &str, request: &Request) -> Result<String, String> {
+fn answer(access: &Access, lens: &Lens, way: &Way, request: &Request) -> Result<String, String> {
     match request {
         Request::Setup if !lens.agents().is_empty() => {
             Err("this server is set up; `lodge operator reset LOGIN` helps who forgot".into())
         }
-        Request::Setup => {
-            let token = access.make_setup_token(now_ms()).map_err(|error| error.to_string())?;
-            Ok(format!("{url}/setup#{token}"))
-        }
+        Request::Setup => way.to_set_up(access),
         Request::ResetOperator { login } => {
             let password = access
                 .reset_operator(login, now_ms())
@@ -353,6 +368,6 @@ pub fn alone(config: &Config, store: Store, request: &Request) -> Result<Reply, 
     }
     let access =
         Access::open(store.secrets, Arc::clone(&lens)).map_err(|error| error.to_string())?;
-    let url = doors::public_url(config);
-    Ok(Reply::from(answer(&access, &lens, &url, request)))
+    let way = Way { url: doors::public_url(config), seen: None };
+    Ok(Reply::from(answer(&access, &lens, &way, request)))
 }

@@ -43,7 +43,7 @@ await tell("a file of more than a megabyte is not stopped on the way", async () 
     authorization: `Bearer ${token}`,
     "content-type": "application/pdf",
   });
-  assert.equal(answer.status, 200, answer.body.toString());
+  assert.equal(answer.status, 201, answer.body.toString());
   assert.equal(JSON.parse(answer.body).size, file.length);
 });
 await tell("a WebSocket is opened and its frames pass", async () => {

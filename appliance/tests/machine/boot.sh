@@ -38,12 +38,13 @@ inside() {
     mount --bind "$machine/proc/sys" "$machine/proc/sys"
     mount -o remount,ro,bind "$machine/proc/sys"
     mount -t tmpfs -o mode=755 tmpfs "$machine/dev"
-    for device in null zero full random urandom tty; do
-        : > "$machine/dev/$device"
-        mount --bind "/dev/$device" "$machine/dev/$device"
+    # Nodes of its own: a bound one is the host's, and systemd gives the console another mode and owner.
+    for device in null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0 console:1:3; do
+        IFS=: read -r name major minor <<NODE
+$device
+NODE
+        mknod -m 666 "$machine/dev/$name" c "$major" "$minor"
     done
-    : > "$machine/dev/console"
-    mount --bind /dev/null "$machine/dev/console"
     mkdir "$machine/dev/pts" "$machine/dev/shm"
     mount -t devpts -o newinstance,ptmxmode=0666 devpts "$machine/dev/pts"
     mount -t tmpfs tmpfs "$machine/dev/shm"
