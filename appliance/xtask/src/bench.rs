@@ -116,6 +116,7 @@ const ROUNDS: usize = 5;
 
 /// From the start of the process to `/readyz`: with an empty directory, and with a million messages.
 fn start(house: &House) -> Done<Vec<Value>> {
+    let filler = house.bench("fill")?;
     let server = house.release()?;
     let mut empty = Vec::new();
     for _ in 0..ROUNDS {
@@ -124,7 +125,6 @@ fn start(house: &House) -> Done<Vec<Value>> {
     }
     let folder = house.fresh("start")?;
     let settings = plain()?;
-    let filler = house.bench("fill")?;
     let mut trial = Trial::start(&server, &folder, &settings)?;
     let desk = trial.set_up(&[])?;
     run::must(

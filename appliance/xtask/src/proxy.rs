@@ -42,7 +42,8 @@ pub(crate) fn proof(house: &House) -> Found {
         house::write(
             &config,
             format!(
-                "daemon off;\nuser root;\npid {};\nerror_log {} warn;\nevents {{}}\nhttp {{\naccess_log off;\n{scratch}{site}\n}}\n",
+                // One process, so that ending it leaves no worker behind.
+                "daemon off;\nmaster_process off;\npid {};\nerror_log {} warn;\nevents {{}}\nhttp {{\naccess_log off;\n{scratch}{site}\n}}\n",
                 at("nginx.pid"),
                 at("error.log")
             ),
