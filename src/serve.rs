@@ -12,7 +12,8 @@ use lodge_storage::{Lane, Meta, Options, Progress, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-use crate::access::{Access, Who, keys};
+use crate::access::pace::Act;
+use crate::access::{Access, Who, keys, normal_login};
 use crate::bell::Bell;
 use crate::commit::{Commit, now_ms};
 use crate::config::Config;
@@ -21,6 +22,7 @@ use crate::control::{self, Reply, Request};
 use crate::desk;
 use crate::follow::{Public, Staff};
 use crate::lens::{self, Lens};
+use crate::limits;
 use crate::net::body::DiskPool;
 use crate::net::connection::{self, Seat};
 use crate::net::doors::{self, Doors};
@@ -36,6 +38,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const DRAIN_SPREAD_MS: u64 = 1_000;
 /// How often what only memory knows of sessions is written down.
 const WRITE_DOWN: Duration = Duration::from_secs(60);
+/// How often marks are written down. What a crash takes of them comes again with whoever set them.
+const MARKS_EVERY: Duration = Duration::from_secs(5);
 /// A third of the unit's WatchdogSec.
 const WATCHDOG: Duration = Duration::from_secs(10);
 
@@ -66,6 +70,7 @@ async fn house(config: &Config) -> Result<ExitCode, String> {
         &log,
         Arc::clone(&lens),
         Arc::clone(&bell),
+        &signals,
         Arc::clone(&register_moved),
         |error| {
             // What was answered is safe; nothing more may be answered. The next start reads the disk.
@@ -106,14 +111,24 @@ async fn house(config: &Config) -> Result<ExitCode, String> {
         fingerprint: doors.fingerprint(),
     });
     let uploads = Uploads::new(blobs.clone(), pool.clone(), Leases::new(&upload_key));
+    let marks = Arc::clone(&rooms.signals);
     let house = house_of(&rooms, desk_rooms, uploads, blobs.clone(), pool);
 
     let answer = {
         let (access, lens, url) = (Arc::clone(&access), Arc::clone(&lens), url.clone());
-        move |request: Request| Reply::from(answer(&access, &lens, &url, &request))
+        let bell = Arc::clone(&bell);
+        move |request: Request| {
+            let reply = answer(&access, &url, &request);
+            if let (Request::ResetOperator { login }, Ok(_)) = (&request, &reply)
+                && let Some(agent) = lens.agent_by_login(&normal_login(login))
+            {
+                bell.review(desk::Person::Agent(agent.number));
+            }
+            Reply::from(reply)
+        }
     };
     control::listen(&config.control.socket, answer)?;
-    greet(&access, &lens, &doors)?;
+    greet(&access, &doors)?;
     let (stop_doors, stopping) = watch::channel(false);
     let served = tokio::spawn(doors.serve(house, stopping));
     log.keep_spares();
@@ -122,6 +137,7 @@ async fn house(config: &Config) -> Result<ExitCode, String> {
 
     let projector = tokio::spawn(project(log.clone(), meta, register_moved));
     let clerk = tokio::spawn(write_down(Arc::clone(&access)));
+    let reader = tokio::spawn(keep_marks(Arc::clone(&marks), commit.clone()));
     let dog = tokio::spawn(watchdog());
     wait_for_the_end().await?;
 
@@ -129,6 +145,8 @@ async fn house(config: &Config) -> Result<ExitCode, String> {
     tracing::info!("closing");
     // What was taken is written and answered while its connections still live.
     bell.go_away(DRAIN_SPREAD_MS);
+    reader.abort();
+    write_marks(&marks, &commit).await;
     commit.stop(desk).await;
     let _ = stop_doors.send(true);
     let _ = tokio::time::timeout(DRAIN, served).await;
@@ -171,6 +189,7 @@ fn house_of(
         holder: {
             let rooms = of();
             Box::new(move |it| {
+                rooms.access.allow(it.peer, Act::Upload, now_ms())?;
                 Ok(match who(&rooms, it)? {
                     Who::Visitor { device, .. } => Holder::Device(device),
                     Who::Agent { agent, .. } => Holder::Agent(agent),
@@ -262,8 +281,8 @@ fn file(
 }
 
 /// Without an operator the first thing to do is printed where the installer and the journal show it.
-fn greet(access: &Access, lens: &Lens, doors: &Doors) -> Result<(), String> {
-    if !lens.agents().is_empty() {
+fn greet(access: &Access, doors: &Doors) -> Result<(), String> {
+    if access.has_owner() {
         return Ok(());
     }
     let token = access.make_setup_token(now_ms()).map_err(|error| error.to_string())?;
@@ -313,6 +332,27 @@ async fn write_down(access: Arc<Access>) {
     }
 }
 
+async fn keep_marks(signals: Arc<Signals>, commit: Commit) {
+    let mut every = tokio::time::interval(MARKS_EVERY);
+    loop {
+        every.tick().await;
+        write_marks(&signals, &commit).await;
+    }
+}
+
+/// What finds no place waits for the next time.
+async fn write_marks(signals: &Signals, commit: &Commit) {
+    loop {
+        let marks = signals.unwritten(limits::MARKS_RECORD_MAX);
+        if marks.is_empty() {
+            return;
+        }
+        if !commit.marks(marks.clone()).await {
+            return signals.put_back(&marks);
+        }
+    }
+}
+
 async fn wait_for_the_end() -> Result<(), String> {
     let failed = |error: std::io::Error| format!("signals cannot be heard: {error}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -325,9 +365,9 @@ async fn wait_for_the_end() -> Result<(), String> {
 }
 
 /// What the control socket and the commands of a stopped server answer.
-fn answer(access: &Access, lens: &Lens, url: &str, request: &Request) -> Result<String, String> {
+fn answer(access: &Access, url: &str, request: &Request) -> Result<String, String> {
     match request {
-        Request::Setup if !lens.agents().is_empty() => {
+        Request::Setup if access.has_owner() => {
             Err("this server is set up; `lodge operator reset LOGIN` helps who forgot".into())
         }
         Request::Setup => {
@@ -347,12 +387,10 @@ fn answer(access: &Access, lens: &Lens, url: &str, request: &Request) -> Result<
 pub fn alone(config: &Config, store: Store, request: &Request) -> Result<Reply, String> {
     let lens = Arc::new(Lens::default());
     for record in store.log.scan(lodge_storage::Position(0)) {
-        let record = record.map_err(|error| error.to_string())?;
-        let (place, kind, time_ms) = (record.place, record.kind, record.time_ms);
-        lens.apply(place, kind, time_ms, record.position.0, record.body());
+        lens.apply(&record.map_err(|error| error.to_string())?);
     }
     let access =
         Access::open(store.secrets, Arc::clone(&lens)).map_err(|error| error.to_string())?;
     let url = doors::public_url(config);
-    Ok(Reply::from(answer(&access, &lens, &url, request)))
+    Ok(Reply::from(answer(&access, &url, request)))
 }

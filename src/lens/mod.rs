@@ -1,7 +1,8 @@
 //! What is derived to be asked: sites, people, the directory of conversations.
 //!
 //! It is the desk's state once more, but at the watermark: whoever asks here sees nothing that a power
-//! cut could take back. Invariant: only the desk thread writes it, in the order of the log.
+//! cut could take back. Invariants: only the desk thread writes it, in the order of the log; what an
+//! answer says stands at one Position.
 
 mod projection;
 
@@ -10,7 +11,7 @@ pub use projection::project;
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use lodge_storage::{Lane, Place};
+use lodge_storage::{Lane, NewRecord, Place, Position, Record};
 
 use crate::desk::entry::{self, ArchivedBody};
 use crate::desk::register::{Agent, Site};
@@ -57,6 +58,8 @@ pub struct Row {
 struct View {
     state: State,
     last: HashMap<u64, Last>,
+    /// Everything below was taken into account.
+    upto: Position,
 }
 
 #[derive(Debug, Default)]
@@ -66,8 +69,29 @@ pub struct Lens {
 
 impl Lens {
     /// Takes a durable record into account.
-    pub fn apply(&self, place: Place, kind: u16, time_ms: u64, position: u64, body: &[u8]) {
+    pub fn apply(&self, record: &Record) {
+        let (place, kind, time_ms) = (record.place, record.kind, record.time_ms);
+        self.take(place, kind, time_ms, record.position, record.end(), record.body());
+    }
+
+    /// The same for one that is durable since this moment, and its Position.
+    pub fn apply_new(&self, record: &NewRecord, position: Position) {
+        let end = Position(position.0 + record.frame_bytes());
+        self.take(record.place, record.kind, record.time_ms, position, end, &record.body);
+    }
+
+    fn take(
+        &self,
+        place: Place,
+        kind: u16,
+        time_ms: u64,
+        position: Position,
+        end: Position,
+        body: &[u8],
+    ) {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        view.upto = end;
+        let position = position.0;
         let Some(entry) = entry::read(kind, body) else {
             view.state.advance(place, time_ms, position);
             return;
@@ -124,9 +148,14 @@ impl Lens {
         self.read().state.open_count()
     }
 
-    /// The conversations that a person follows whose newest Entry is at or behind the cursor, and
-    /// whether there were more than `limit`; the newest ones are kept.
-    pub fn moved_since(&self, person: Person, cursor: u64, limit: usize) -> (Vec<u64>, bool) {
+    /// The conversations that a person follows whose newest Entry is at or behind the cursor, whether
+    /// there were more than `limit` (the newest ones are kept), and up to where this is known.
+    pub fn moved_since(
+        &self,
+        person: Person,
+        cursor: u64,
+        limit: usize,
+    ) -> (Vec<u64>, bool, Position) {
         let view = self.read();
         let mut moved: Vec<(u64, u64)> = view
             .state
@@ -139,7 +168,7 @@ impl Lens {
         moved.sort_unstable_by(|a, b| b.cmp(a));
         let more = moved.len() > limit;
         moved.truncate(limit);
-        (moved.into_iter().map(|(_, number)| number).collect(), more)
+        (moved.into_iter().map(|(_, number)| number).collect(), more, view.upto)
     }
 
     /// Newest first. `before` is the (time, number) of the last row of the page before.
