@@ -104,6 +104,7 @@ async fn write(
         server,
         app: Some(app),
         proof: Proof::Token(token.expect("a visitor gets a token")),
+        page: String::new(),
         device: Device::new(device),
         encoding: Encoding::Binary,
         retry_max: Duration::from_secs(1),

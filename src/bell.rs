@@ -6,12 +6,11 @@
 //!
 //! Must never: hold a message, block the desk thread, grow without bound.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lodge_proto::refusal::{Refusal, RefusalCode};
-use lodge_storage::Lane;
+use lodge_storage::{Lane, Position};
 use tokio::sync::Notify;
 
 use crate::desk::Person;
@@ -45,21 +44,27 @@ pub enum About {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     On(bool),
-    Mark { delivered: u64, read: u64 },
+    /// What it is about is to be looked at again.
+    Changed,
+    Mark {
+        delivered: u64,
+        read: u64,
+    },
 }
 
 /// What a connection finds when it is woken.
 #[derive(Debug, Default)]
 pub struct Rung {
     pub settled: Vec<Settled>,
-    /// Conversations that moved, each with the Position of its first Entry that was not taken yet.
-    pub conversations: BTreeMap<u64, u64>,
-    /// All that this person follows has been rung for up to here. The watermark is no such bound: it
-    /// covers Entries whose ring is still on its way.
-    pub upto: u64,
+    pub conversations: BTreeSet<u64>,
+    /// Everything of this person's conversations below it was rung for, here or in a `Rung` before.
+    /// What else is durable by now has a ring on its way, so no cursor may pass this.
+    pub upto: Position,
     pub signals: BTreeMap<About, Signal>,
     /// Why this connection has to end, if it has to.
     pub ended: Option<Refusal>,
+    /// Something changed about who may be here: ask again whether this connection may.
+    pub review: bool,
     /// The server is going down: come back after this many milliseconds.
     pub going_away_ms: Option<u64>,
 }
@@ -70,6 +75,7 @@ impl Rung {
             && self.conversations.is_empty()
             && self.signals.is_empty()
             && self.ended.is_none()
+            && !self.review
             && self.going_away_ms.is_none()
     }
 }
@@ -109,7 +115,14 @@ impl Ear {
 /// All ears of this process.
 #[derive(Debug, Default)]
 pub struct Bell {
-    ears: Mutex<HashMap<Person, Vec<Arc<Ear>>>>,
+    here: Mutex<Here>,
+}
+
+#[derive(Debug, Default)]
+struct Here {
+    ears: HashMap<Person, Vec<Arc<Ear>>>,
+    /// The agents among them, to be handed out without a copy.
+    agents: Arc<BTreeSet<u64>>,
 }
 
 /// What changed when somebody came or went.
@@ -128,7 +141,7 @@ impl Bell {
         device: [u8; 16],
         generation: u64,
     ) -> Result<(Arc<Ear>, Presence), Refusal> {
-        let mut ears = lock(&self.ears);
+        let Here { ears, agents } = &mut *lock(&self.here);
         let of_person = ears.entry(person).or_default();
         if of_person.iter().any(|ear| ear.device == device && ear.generation > generation) {
             return Err(Refusal::new(RefusalCode::Fenced));
@@ -152,55 +165,56 @@ impl Bell {
             notify: Notify::new(),
         });
         of_person.push(Arc::clone(&ear));
+        if let (true, Person::Agent(agent)) = (changed, person) {
+            Arc::make_mut(agents).insert(agent);
+        }
         Ok((ear, Presence { changed }))
     }
 
     /// The connection is gone.
     pub fn leave(&self, ear: &Arc<Ear>) -> Presence {
-        let mut ears = lock(&self.ears);
+        let Here { ears, agents } = &mut *lock(&self.here);
         let Some(of_person) = ears.get_mut(&ear.person) else { return Presence { changed: false } };
         let before = of_person.len();
         of_person.retain(|other| !Arc::ptr_eq(other, ear));
         let changed = before > 0 && of_person.is_empty();
         if changed {
             ears.remove(&ear.person);
+            if let Person::Agent(agent) = ear.person {
+                Arc::make_mut(agents).remove(&agent);
+            }
         }
         Presence { changed }
     }
 
     pub fn is_online(&self, person: Person) -> bool {
-        lock(&self.ears).contains_key(&person)
+        lock(&self.here).ears.contains_key(&person)
     }
 
-    /// Visitors and agents who are here.
-    pub fn online(&self) -> (usize, Vec<u64>) {
-        let ears = lock(&self.ears);
-        let agents = ears.keys().filter_map(|person| match person {
-            Person::Agent(agent) => Some(*agent),
-            _ => None,
-        });
-        let agents: Vec<u64> = agents.collect();
-        (ears.len() - agents.len(), agents)
+    /// How many visitors are here, and which agents.
+    pub fn online(&self) -> (usize, Arc<BTreeSet<u64>>) {
+        let here = lock(&self.here);
+        (here.ears.len() - here.agents.len(), Arc::clone(&here.agents))
     }
 
-    pub fn connections(&self) -> usize {
-        lock(&self.ears).values().map(Vec::len).sum()
+    pub fn agents(&self) -> Arc<BTreeSet<u64>> {
+        Arc::clone(&lock(&self.here).agents)
     }
 
-    /// These Positions became readable in a conversation. To be called in their order.
-    pub fn ring(&self, audience: &[Person], conversation: u64, positions: Range<u64>) {
-        let ears = lock(&self.ears);
+    /// Something became readable in a conversation, up to `upto`. Rung in the order of the log.
+    pub fn ring(&self, audience: &[Person], conversation: u64, upto: Position) {
+        let ears = &lock(&self.here).ears;
         for ear in audience.iter().filter_map(|person| ears.get(person)).flatten() {
             ear.ring(|rung| {
-                rung.conversations.entry(conversation).or_insert(positions.start);
-                rung.upto = positions.end;
+                rung.conversations.insert(conversation);
+                rung.upto = rung.upto.max(upto);
             });
         }
     }
 
     /// Answers a device, on whichever connection it has now; without one it will ask again.
     pub fn settle(&self, person: Person, device: &[u8; 16], settled: Settled) {
-        let ears = lock(&self.ears);
+        let ears = &lock(&self.here).ears;
         let of_device = ears.get(&person).into_iter().flatten().find(|ear| ear.device == *device);
         if let Some(ear) = of_device {
             ear.ring(|rung| {
@@ -213,7 +227,7 @@ impl Bell {
 
     /// Latest wins; where too many wait, the newcomer is dropped, since it may be lost anyway.
     pub fn signal(&self, audience: &[Person], about: About, signal: Signal) {
-        let ears = lock(&self.ears);
+        let ears = &lock(&self.here).ears;
         for ear in audience.iter().filter_map(|person| ears.get(person)).flatten() {
             ear.ring(|rung| {
                 if rung.signals.len() < limits::SIGNALS_WAITING_MAX
@@ -225,17 +239,16 @@ impl Bell {
         }
     }
 
-    /// Ends the connections of a person that `which` names.
-    pub fn end(&self, person: Person, why: &Refusal, which: impl Fn(&Ear) -> bool) {
-        let ears = lock(&self.ears);
-        for ear in ears.get(&person).into_iter().flatten().filter(|ear| which(ear)) {
-            ear.ring(|rung| rung.ended = Some(why.clone()));
+    /// Something was taken from this person: each of their connections asks whether it may stay.
+    pub fn review(&self, person: Person) {
+        for ear in lock(&self.here).ears.get(&person).into_iter().flatten() {
+            ear.ring(|rung| rung.review = true);
         }
     }
 
     /// Tells everybody to come back, each after a delay of its own up to `spread_ms`.
     pub fn go_away(&self, spread_ms: u64) {
-        let ears = lock(&self.ears);
+        let ears = &lock(&self.here).ears;
         let all = ears.values().map(Vec::len).sum::<usize>().max(1) as u64;
         for (nth, ear) in ears.values().flatten().enumerate() {
             ear.ring(|rung| rung.going_away_ms = Some(spread_ms * nth as u64 / all));
@@ -287,8 +300,8 @@ mod tests {
         let (ear, _) = bell.register(ALICE, [1; 16], 1).unwrap();
         for n in 0..10_000 {
             bell.settle(ALICE, &[1; 16], settled(n));
-            bell.signal(&[ALICE], About::Presence { person: Person::Agent(n) }, Signal::On(true));
-            bell.ring(&[ALICE], n % 3, n..n + 1);
+            bell.signal(&[ALICE], About::Presence { person: Person::Agent(n) }, Signal::Changed);
+            bell.ring(&[ALICE], n % 3, Position(n));
         }
         let rung = ear.take();
         assert_eq!(rung.settled.len(), limits::ANSWERS_WAITING_MAX);
@@ -297,17 +310,17 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_whose_ring_comes_late_is_not_passed_over() {
+    fn agents_are_counted_while_they_have_a_connection() {
         let bell = Bell::default();
-        let (ear, _) = bell.register(ALICE, [1; 16], 1).unwrap();
-        // Both became durable with one batch, so the watermark stands behind the second already.
-        bell.ring(&[ALICE], 1, 100..150);
-        let first = ear.take();
-        bell.ring(&[ALICE], 2, 150..200);
-        bell.ring(&[ALICE], 2, 200..250);
-        let second = ear.take();
-        assert_eq!((first.conversations, first.upto), (BTreeMap::from([(1, 100)]), 150));
-        assert_eq!((second.conversations, second.upto), (BTreeMap::from([(2, 150)]), 250));
+        let (phone, _) = bell.register(Person::Agent(3), [1; 16], 1).unwrap();
+        let (laptop, _) = bell.register(Person::Agent(3), [2; 16], 1).unwrap();
+        let (visitor, _) = bell.register(ALICE, [3; 16], 1).unwrap();
+        let before = bell.agents();
+        assert!(!bell.leave(&phone).changed);
+        assert_eq!(bell.online(), (1, Arc::new(BTreeSet::from([3]))));
+        assert!(bell.leave(&laptop).changed && bell.leave(&visitor).changed);
+        assert_eq!(bell.online(), (0, Arc::default()));
+        assert_eq!(*before, BTreeSet::from([3]), "who asked before keeps what they were told");
     }
 
     #[test]

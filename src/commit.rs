@@ -7,29 +7,25 @@
 //! Must never: answer before the sync, wait for the scribe while the scribe waits for the desk (a place
 //! is reserved first, and none means Busy), enter a password hash or an expression.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lodge_proto::counters::{Answer, Counters, Verdict};
+use lodge_proto::counters::{Answer, Verdict};
 use lodge_proto::refusal::{Refusal, RefusalCode};
-use lodge_storage::{Error, Lane, Log, NewRecord, NoPlace, Place, Reservation, Scribe, Written};
+use lodge_storage::{
+    Error, Lane, Log, NewRecord, NoPlace, Place, Position, Reservation, Scribe, Written,
+};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::bell::{Accepted, Bell, Settled};
-use crate::desk::entry::{self, Entry, Origin, Person};
+use crate::desk::entry::{self, Entry, Marked, Origin, Person};
 use crate::desk::register::RegisterDraft;
 use crate::desk::{self, Draft, Group, State};
+use crate::devices::{Device, Devices};
 use crate::lens::Lens;
 use crate::limits;
-
-/// A device of a person: what counters belong to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Device {
-    pub person: Person,
-    pub id: [u8; 16],
-}
+use crate::signal::Signals;
 
 /// A draft as it came over a connection.
 #[derive(Debug)]
@@ -38,7 +34,9 @@ pub struct Submission {
     pub counter: u64,
     pub settled: u64,
     pub hash: u64,
-    pub draft: Draft,
+    /// What its connection has against it is judged after its counter: the same draft may have been
+    /// accepted before, when its upload was still there.
+    pub draft: Result<Draft, Refusal>,
 }
 
 /// The way in to the desk thread. Cheap to clone.
@@ -59,7 +57,10 @@ enum Input {
     Register(Box<RegisterDraft>, oneshot::Sender<Result<u64, Refusal>>),
     /// The highest counter of this device that was answered.
     Highest(Device, oneshot::Sender<u64>),
-    AgentOnline(u64, bool),
+    /// Somebody who could take conversations came; who is here, the bell knows.
+    AgentCame,
+    /// Whether there was a place for them.
+    Marks(Vec<Marked>, oneshot::Sender<bool>),
     Written(Vec<Written<Ticket>>),
     Stop,
 }
@@ -86,25 +87,17 @@ impl Commit {
         log: &Log,
         lens: Arc<Lens>,
         bell: Arc<Bell>,
+        signals: &Signals,
         projection: Arc<Notify>,
         poisoned: impl FnOnce(Error) + Send + 'static,
     ) -> Result<(Commit, DeskThread), Error> {
         let (sender, inputs) = mpsc::channel(limits::DESK_QUEUE_MAX);
-        let (state, devices) = replay(log, &lens)?;
+        let (state, devices) = replay(log, &lens, signals)?;
         let back = sender.clone();
         // Only the desk thread reads this channel and it never waits for the scribe, so this cannot lock.
         let written = move |batch| drop(back.blocking_send(Input::Written(batch)));
         let scribe = log.scribe(written, poisoned)?;
-        let desk = Desk {
-            state,
-            devices,
-            online: BTreeSet::new(),
-            scribe,
-            lens,
-            bell,
-            projection,
-            in_flight: 0,
-        };
+        let desk = Desk { state, devices, scribe, lens, bell, projection, in_flight: 0 };
         let thread = thread::Builder::new().name("desk".into()).spawn(move || desk.run(inputs));
         let thread =
             thread.map_err(|source| Error::io("start the desk thread", "desk".as_ref(), source))?;
@@ -131,9 +124,16 @@ impl Commit {
         answer.await.unwrap_or(0)
     }
 
-    /// An agent came or went: conversations that wait are given out.
-    pub async fn agent_online(&self, agent: u64, online: bool) {
-        let _ = self.desk.send(Input::AgentOnline(agent, online)).await;
+    /// An agent came: conversations that wait are given out.
+    pub async fn agent_came(&self) {
+        let _ = self.desk.send(Input::AgentCame).await;
+    }
+
+    /// Writes marks down. They ring nobody: who is here was told. False: there is no place for them now.
+    pub async fn marks(&self, marks: Vec<Marked>) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.desk.send(Input::Marks(marks, reply)).await;
+        answer.await.unwrap_or(false)
     }
 
     /// Takes nothing more, writes what was taken, and ends the desk thread.
@@ -144,14 +144,15 @@ impl Commit {
 }
 
 /// Both states from the same records, in one walk over the log.
-fn replay(log: &Log, lens: &Lens) -> Result<(State, HashMap<Device, Counters>), Error> {
+fn replay(log: &Log, lens: &Lens, signals: &Signals) -> Result<(State, Devices), Error> {
     let mut state = State::default();
-    let mut devices: HashMap<Device, Counters> = HashMap::new();
-    for record in log.scan(lodge_storage::Position(0)) {
+    let mut devices = Devices::default();
+    for record in log.scan(Position(0)) {
         let record = record?;
         let (place, kind, time_ms) = (record.place, record.kind, record.time_ms);
-        lens.apply(place, kind, time_ms, record.position.0..record.end().0, record.body());
+        lens.apply(&record);
         let Some(entry) = entry::read(kind, record.body()) else {
+            signals.restore(&entry::read_marks(kind, record.body()).unwrap_or_default());
             state.advance(place, time_ms, 0);
             continue;
         };
@@ -169,7 +170,8 @@ fn replay(log: &Log, lens: &Lens) -> Result<(State, HashMap<Device, Counters>), 
             position: record.position.0,
             time_ms,
         };
-        devices.entry(device).or_default().replay(
+        devices.replay(
+            device,
             origin.counter.to_native(),
             origin.settled.to_native(),
             origin.hash.to_native(),
@@ -181,8 +183,7 @@ fn replay(log: &Log, lens: &Lens) -> Result<(State, HashMap<Device, Counters>), 
 
 struct Desk {
     state: State,
-    devices: HashMap<Device, Counters>,
-    online: BTreeSet<u64>,
+    devices: Devices,
     scribe: Scribe<Ticket>,
     lens: Arc<Lens>,
     bell: Arc<Bell>,
@@ -201,17 +202,12 @@ impl Desk {
             match input {
                 Input::Submit(submission) if !stopping => self.submit(*submission),
                 Input::Register(draft, reply) if !stopping => self.register(*draft, reply),
-                Input::Submit(_) | Input::Register(..) => {}
+                Input::Marks(marks, reply) if !stopping => drop(reply.send(self.mark(marks))),
+                Input::Submit(_) | Input::Register(..) | Input::Marks(..) => {}
                 Input::Highest(device, reply) => {
-                    let _ = reply.send(self.devices.get(&device).map_or(0, Counters::highest));
+                    let _ = reply.send(self.devices.highest(device));
                 }
-                Input::AgentOnline(agent, true) => {
-                    self.online.insert(agent);
-                    self.give_out();
-                }
-                Input::AgentOnline(agent, false) => {
-                    self.online.remove(&agent);
-                }
+                Input::AgentCame => self.give_out(),
                 Input::Written(batch) => self.written(batch),
                 Input::Stop => stopping = true,
             }
@@ -224,7 +220,7 @@ impl Desk {
 
     fn submit(&mut self, submission: Submission) {
         let Submission { device, counter, settled, hash, draft } = submission;
-        let outcome = match self.devices.entry(device).or_default().check(counter, settled, hash) {
+        let outcome = match self.devices.check(device, counter, settled, hash) {
             Verdict::InFlight => return, // its answer comes by itself, to the device's newest connection
             Verdict::Again(answer) => Ok(Accepted {
                 conversation: outside_of(answer.conversation),
@@ -237,7 +233,7 @@ impl Desk {
             Verdict::New => match self.accept(device, counter, settled, hash, draft) {
                 Ok(()) => return,
                 Err(refusal) => {
-                    self.devices.entry(device).or_default().refuse(counter, hash, &refusal);
+                    self.devices.refuse(device, counter, hash, &refusal);
                     Err(refusal)
                 }
             },
@@ -251,11 +247,11 @@ impl Desk {
         counter: u64,
         settled: u64,
         hash: u64,
-        draft: Draft,
+        draft: Result<Draft, Refusal>,
     ) -> Result<(), Refusal> {
         let place = self.reserve()?;
-        let group = desk::admit(&self.state, &self.online, draft)?;
-        self.devices.entry(device).or_default().reserve(counter, hash);
+        let group = desk::admit(&self.state, &self.bell.agents(), draft?)?;
+        self.devices.reserve(device, counter, hash);
         let origin = Origin { device: device.id, counter, settled, hash };
         let answer = group.answer;
         let reply = Reply::Device { device, counter, answer };
@@ -284,9 +280,20 @@ impl Desk {
         self.give_out();
     }
 
+    fn mark(&mut self, marks: Vec<Marked>) -> bool {
+        let Ok(place) = self.reserve() else { return false };
+        let record = entry::marks_record(marks, now_ms());
+        let ticket =
+            Ticket { records: vec![record.clone()], reply: Reply::Nobody, audience: Vec::new() };
+        self.in_flight += 1;
+        place.append(vec![record], ticket);
+        true
+    }
+
     /// Gives waiting conversations to agents who are there, until nobody waits or nobody can.
     fn give_out(&mut self) {
-        while let Some(group) = desk::assign_waiting(&self.state, &self.online) {
+        let online = self.bell.agents();
+        while let Some(group) = desk::assign_waiting(&self.state, &online) {
             let Ok(place) = self.reserve() else { return };
             self.hand_over(place, group, None, Reply::Nobody);
         }
@@ -327,14 +334,13 @@ impl Desk {
     /// What was handed over is durable and readable: settle, then ring.
     fn written(&mut self, batch: Vec<Written<Ticket>>) {
         self.in_flight = self.in_flight.saturating_sub(batch.len());
-        for Written { ticket, first, end } in batch {
+        for Written { ticket, first, .. } in batch {
             let mut positions = Vec::with_capacity(ticket.records.len());
             let mut position = first.0;
             for record in &ticket.records {
-                let at = position..position + record.frame_bytes();
-                positions.push(at.start);
-                position = at.end;
-                self.lens.apply(record.place, record.kind, record.time_ms, at, &record.body);
+                self.lens.apply_new(record, Position(position));
+                positions.push(position);
+                position += record.frame_bytes();
             }
             match ticket.reply {
                 Reply::Device { device, counter, answer } => {
@@ -349,9 +355,9 @@ impl Desk {
                 }
                 Reply::Nobody => {}
             }
-            let place = ticket.records.first().map(|record| record.place);
-            if let Some(Place::Conversation { conversation, .. }) = place {
-                self.bell.ring(&ticket.audience, conversation, first.0..end.0);
+            let first = ticket.records.first().map(|record| record.place);
+            if let Some(Place::Conversation { conversation, .. }) = first {
+                self.bell.ring(&ticket.audience, conversation, Position(position));
             }
         }
     }
@@ -366,7 +372,7 @@ impl Desk {
             position,
             time_ms,
         };
-        self.devices.entry(device).or_default().accept(counter, answer);
+        self.devices.accept(device, counter, answer);
         let accepted = Accepted { conversation, lane, seq, position, time_ms };
         self.bell.settle(device.person, &device.id, Settled { counter, outcome: Ok(accepted) });
     }
@@ -421,6 +427,7 @@ pub fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use lodge_storage::disk::RealDisk;
@@ -430,7 +437,7 @@ mod tests {
     use crate::bell::Ear;
     use crate::desk::register::{Role, SiteSettings};
     use crate::desk::{Asked, By};
-    use crate::follow::Public;
+    use crate::follow::{Public, Staff};
 
     const DEVICE: [u8; 16] = [7; 16];
     const VISITOR: Person = Person::Visitor(42);
@@ -441,6 +448,7 @@ mod tests {
         desk: Option<DeskThread>,
         lens: Arc<Lens>,
         bell: Arc<Bell>,
+        signals: Signals,
         ear: Arc<Ear>,
     }
 
@@ -453,16 +461,18 @@ mod tests {
             };
             let store = Store::open(Arc::new(RealDisk), dir, &small, &mut |_| {}).unwrap();
             let (lens, bell) = (Arc::new(Lens::default()), Arc::new(Bell::default()));
+            let signals = Signals::default();
             let (ear, _) = bell.register(VISITOR, DEVICE, 1).unwrap();
             let (commit, desk) = Commit::start(
                 &store.log,
                 Arc::clone(&lens),
                 Arc::clone(&bell),
+                &signals,
                 Arc::default(),
                 |error| panic!("{error}"),
             )
             .unwrap();
-            House { store, commit, desk: Some(desk), lens, bell, ear }
+            House { store, commit, desk: Some(desk), lens, bell, signals, ear }
         }
 
         async fn open_with_site(dir: &Path) -> House {
@@ -493,6 +503,7 @@ mod tests {
             };
             let device = Device { person: VISITOR, id: DEVICE };
             let hash = text.len() as u64;
+            let draft = Ok(draft);
             self.commit.submit(Submission { device, counter, settled, hash, draft }).await;
         }
 
@@ -576,9 +587,151 @@ mod tests {
         house.answer().await.outcome.unwrap();
         assert_eq!(house.lens.conversation(1).unwrap().assignee, None);
         let (agent, _) = house.bell.register(Person::Agent(1), [9; 16], 1).unwrap();
-        house.commit.agent_online(1, true).await;
+        house.commit.agent_came().await;
         agent.listen().await;
-        assert!(agent.take().conversations.contains_key(&1));
+        assert!(agent.take().conversations.contains(&1));
+        assert_eq!(house.lens.conversation(1).unwrap().assignee, Some(1));
+        house.close().await;
+    }
+
+    /// What a visitor of their own asks, from a device of their own.
+    fn said_by(person: u64, counter: u64, text: &str) -> Submission {
+        let by = By::Visitor {
+            person,
+            site: 1,
+            name: String::new(),
+            vouched: false,
+            page: String::new(),
+        };
+        let asked = Asked::Text(text.to_owned());
+        let draft = Draft { by, conversation: None, lane: Lane::Public, asked };
+        let device = Device { person: Person::Visitor(person), id: [person as u8; 16] };
+        Submission { device, counter, settled: counter, hash: 7, draft: Ok(draft) }
+    }
+
+    /// A cursor that moved to the watermark, past records whose ring was still on its way, skipped them
+    /// for ever: of two conversations written in one batch an agent saw only the first.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_follower_of_many_conversations_skips_nothing_between_two_rings() {
+        const VISITORS: u64 = 40;
+        const TEXTS: u64 = 50;
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::open_with_site(dir.path()).await;
+        let (ear, _) = house.bell.register(Person::Agent(1), [9; 16], 1).unwrap();
+        let follow = Staff::new(house.store.log.clone());
+        let follower = async {
+            let (mut cursor, mut seen) = (Position(0), BTreeSet::new());
+            while seen.len() < (VISITORS * TEXTS) as usize {
+                ear.listen().await;
+                let rung = ear.take();
+                for number in rung.conversations {
+                    for record in follow.since(number, cursor, rung.upto, 10_000).unwrap() {
+                        let entry = entry::read(record.kind, record.body()).unwrap();
+                        if let entry::ArchivedBody::Text(text) = &entry.body {
+                            assert!(seen.insert(text.as_str().to_owned()), "{text} came twice");
+                        }
+                    }
+                }
+                cursor = cursor.max(rung.upto);
+            }
+        };
+        let speakers = async {
+            for counter in 1..=TEXTS {
+                for person in 100..100 + VISITORS {
+                    let text = format!("{person} says {counter}");
+                    house.commit.submit(said_by(person, counter, &text)).await;
+                }
+            }
+        };
+        let patience = std::time::Duration::from_secs(60);
+        let both = tokio::time::timeout(patience, async { tokio::join!(follower, speakers) });
+        assert!(both.await.is_ok(), "an entry was never rung for, or skipped");
+        house.close().await;
+    }
+
+    /// The ring of what is durable may come late, so a cursor that begins at the watermark would never
+    /// see it: it begins where the lens stands, which only knows what is rung for next.
+    #[tokio::test]
+    async fn the_lens_stands_at_what_was_rung_for_and_never_before_its_entries() {
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::open_with_site(dir.path()).await;
+        house.say(1, 1, "hello").await;
+        house.answer().await.outcome.unwrap();
+        let (moved, _, upto) = house.lens.moved_since(VISITOR, 0, 10);
+        assert_eq!(moved, [1]);
+        assert!(upto <= house.store.log.watermark());
+        let follow = Public::new(house.store.log.clone());
+        let texts = follow.since(1, Position(0), upto, 10).unwrap();
+        assert_eq!(texts.len(), 2, "OPENED and the text");
+        let end = house.lens.moved_since(VISITOR, upto.0, 10);
+        assert_eq!(end, (Vec::new(), false, upto), "nothing is behind it");
+        drop((follow, texts));
+        house.close().await;
+
+        let again = House::open(dir.path());
+        assert_eq!(again.lens.moved_since(VISITOR, 0, 10), (vec![1], false, upto));
+        again.close().await;
+    }
+
+    /// An upload's ticket ends, and with it its draft was refused before anybody looked whether that
+    /// draft had been accepted: the author was told that it failed, and sent it twice.
+    #[tokio::test]
+    async fn a_retry_whose_upload_is_gone_gets_its_first_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::open_with_site(dir.path()).await;
+        house.say(1, 1, "hello").await;
+        let first = house.answer().await;
+        let device = Device { person: VISITOR, id: DEVICE };
+        let gone = |counter, hash| {
+            let draft = Err(Refusal::new(RefusalCode::UploadUnknown));
+            house.commit.submit(Submission { device, counter, settled: counter, hash, draft })
+        };
+        gone(1, "hello".len() as u64).await;
+        assert_eq!(house.answer().await, first);
+        gone(2, 7).await;
+        let refused = house.answer().await.outcome.unwrap_err();
+        assert_eq!(refused.code, RefusalCode::UploadUnknown);
+        house.say(3, 1, "and on").await;
+        assert!(house.answer().await.outcome.is_ok(), "the refusal has taken its number");
+        house.close().await;
+    }
+
+    /// After a restart an agent saw no "read" until the visitor came back.
+    #[tokio::test]
+    async fn marks_outlive_the_server_and_wake_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::open_with_site(dir.path()).await;
+        house.say(1, 1, "hello").await;
+        house.answer().await.outcome.unwrap();
+        let (_, _, before) = house.lens.moved_since(VISITOR, 0, 10);
+        house.ear.take();
+        let mark = crate::signal::Mark { delivered: 2, read: 2 };
+        let members = [VISITOR, Person::Agent(1)];
+        house.signals.mark(&house.bell, &members, 1, Person::Agent(1), 2, mark);
+        assert!(house.commit.marks(house.signals.unwritten(10)).await);
+        // The desk answers in order: what was written before this is durable.
+        house.say(2, 2, "and on").await;
+        assert_eq!(house.answer().await.outcome.unwrap().seq, 3);
+        let (moved, _, _) = house.lens.moved_since(VISITOR, before.0, 10);
+        assert_eq!(moved, [1], "only the text moved it");
+        house.close().await;
+
+        let again = House::open(dir.path());
+        assert_eq!(again.signals.marks(1), [(Person::Agent(1), mark)]);
+        assert_eq!(again.texts(), ["hello", "and on"]);
+        again.close().await;
+    }
+
+    /// Two connections of one agent, one that ends and one that begins, told the desk so in any order.
+    #[tokio::test]
+    async fn who_is_here_is_what_the_bell_says_whatever_was_told_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::open_with_site(dir.path()).await;
+        let (old, _) = house.bell.register(Person::Agent(1), [9; 16], 1).unwrap();
+        let (_new, _) = house.bell.register(Person::Agent(1), [9; 16], 2).unwrap();
+        assert!(!house.bell.leave(&old).changed);
+        house.say(1, 1, "anybody there?").await;
+        house.answer().await.outcome.unwrap();
         assert_eq!(house.lens.conversation(1).unwrap().assignee, Some(1));
         house.close().await;
     }

@@ -17,8 +17,18 @@ pub const DESK_QUEUE_MAX: usize = 4_096;
 pub const ANSWERS_WAITING_MAX: usize = 2 * lodge_proto::limits::UNSETTLED_MAX as usize;
 /// Signals (typing, presence, marks) that wait for one connection; the oldest fall out.
 pub const SIGNALS_WAITING_MAX: usize = 64;
+/// Marks that moved and are not written down yet; of more than these a crash keeps the older ones.
+pub const MARKS_UNWRITTEN_MAX: usize = 16_384;
+/// Marks in one record.
+pub const MARKS_RECORD_MAX: usize = 1_024;
 /// Connections of one person, all devices and tabs together.
 pub const CONNECTIONS_PERSON_MAX: usize = 32;
+/// Devices of one person whose drafts are told apart from their retries.
+pub const DEVICES_PERSON_MAX: usize = 16;
+/// Devices that are remembered though they wrote nothing.
+pub const STRANGERS_MAX: usize = 16_384;
+/// Bytes of the address of a visitor's page.
+pub const PAGE_BYTES_MAX: usize = lodge_proto::limits::TOKEN_BYTES_MAX;
 /// Entries that one catch-up sends; beyond it the client is told to page.
 pub const CATCH_UP_ENTRIES_MAX: usize = 2_000;
 /// Conversations whose heads a connection is told at the start, newest first.

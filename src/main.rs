@@ -1,6 +1,5 @@
 //! Lodge, the private front desk: arguments -> Config -> one match.
 #![allow(unreachable_pub, reason = "in a binary `pub` marks the face of a room")]
-#![allow(dead_code, reason = "some faces are only asked by rooms that come with the next steps")]
 
 mod limits;
 
@@ -9,6 +8,7 @@ mod config;
 mod desk;
 
 mod commit;
+mod devices;
 mod follow;
 
 mod bell;

@@ -13,7 +13,8 @@ use lodge_storage::{Lane, Meta, Options, Progress, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-use crate::access::{Access, Who, keys};
+use crate::access::pace::Act;
+use crate::access::{Access, Who, keys, normal_login};
 use crate::bell::Bell;
 use crate::commit::{Commit, now_ms};
 use crate::config::Config;
@@ -22,6 +23,7 @@ use crate::control::{self, Reply, Request};
 use crate::desk;
 use crate::follow::{Public, Staff};
 use crate::lens::{self, Lens};
+use crate::limits;
 use crate::net::body::DiskPool;
 use crate::net::connection::{self, Seat};
 use crate::net::doors::{self, Doors};
@@ -37,6 +39,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const DRAIN_SPREAD_MS: u64 = 1_000;
 /// How often what only memory knows of sessions is written down.
 const WRITE_DOWN: Duration = Duration::from_secs(60);
+/// How often marks are written down. What a crash takes of them comes again with whoever set them.
+const MARKS_EVERY: Duration = Duration::from_secs(5);
 /// A third of the unit's WatchdogSec.
 const WATCHDOG: Duration = Duration::from_secs(10);
 
@@ -67,6 +71,7 @@ async fn house(config: &Config) -> Result<ExitCode, String> {
         &log,
         Arc::clone(&lens),
         Arc::clone(&bell),
+        &signals,
         Arc::clone(&register_moved),
         |error| {
             // What was answered is safe; nothing more may be answered. The next start reads the disk.
@@ -107,13 +112,23 @@ async fn house(config: &Config) -> Result<ExitCode, String> {
         fingerprint: doors.fingerprint(),
     });
     let uploads = Uploads::new(blobs.clone(), pool.clone(), Leases::new(&upload_key));
+    let marks = Arc::clone(&rooms.signals);
     let house = house_of(&rooms, desk_rooms, uploads, blobs.clone(), pool);
 
     let way = Way { url: url.clone(), seen: Some((doors.fingerprint(), doors.trust())) };
-    greet(&access, &lens, &way)?;
+    greet(&access, &way)?;
     let answer = {
         let (access, lens) = (Arc::clone(&access), Arc::clone(&lens));
-        move |request: Request| Reply::from(answer(&access, &lens, &way, &request))
+        let bell = Arc::clone(&bell);
+        move |request: Request| {
+            let reply = answer(&access, &way, &request);
+            if let (Request::ResetOperator { login }, Ok(_)) = (&request, &reply)
+                && let Some(agent) = lens.agent_by_login(&normal_login(login))
+            {
+                bell.review(desk::Person::Agent(agent.number));
+            }
+            Reply::from(reply)
+        }
     };
     control::listen(&config.control.socket, answer)?;
     let (stop_doors, stopping) = watch::channel(false);
@@ -124,6 +139,7 @@ async fn house(config: &Config) -> Result<ExitCode, String> {
 
     let projector = tokio::spawn(project(log.clone(), meta, register_moved));
     let clerk = tokio::spawn(write_down(Arc::clone(&access)));
+    let reader = tokio::spawn(keep_marks(Arc::clone(&marks), commit.clone()));
     let dog = tokio::spawn(watchdog());
     wait_for_the_end().await?;
 
@@ -131,6 +147,8 @@ async fn house(config: &Config) -> Result<ExitCode, String> {
     tracing::info!("closing");
     // What was taken is written and answered while its connections still live.
     bell.go_away(DRAIN_SPREAD_MS);
+    reader.abort();
+    write_marks(&marks, &commit).await;
     commit.stop(desk).await;
     let _ = stop_doors.send(true);
     let _ = tokio::time::timeout(DRAIN, served).await;
@@ -173,6 +191,7 @@ fn house_of(
         holder: {
             let rooms = of();
             Box::new(move |it| {
+                rooms.access.allow(it.peer, Act::Upload, now_ms())?;
                 Ok(match who(&rooms, it)? {
                     Who::Visitor { device, .. } => Holder::Device(device),
                     Who::Agent { agent, .. } => Holder::Agent(agent),
@@ -290,8 +309,8 @@ impl Way {
 }
 
 /// Without an operator the first thing to do is printed where the installer and the journal show it.
-fn greet(access: &Access, lens: &Lens, way: &Way) -> Result<(), String> {
-    if lens.agents().is_empty() {
+fn greet(access: &Access, way: &Way) -> Result<(), String> {
+    if !access.has_owner() {
         println!("{}", way.to_set_up(access)?);
     }
     Ok(())
@@ -331,6 +350,27 @@ async fn write_down(access: Arc<Access>) {
     }
 }
 
+async fn keep_marks(signals: Arc<Signals>, commit: Commit) {
+    let mut every = tokio::time::interval(MARKS_EVERY);
+    loop {
+        every.tick().await;
+        write_marks(&signals, &commit).await;
+    }
+}
+
+/// What finds no place waits for the next time.
+async fn write_marks(signals: &Signals, commit: &Commit) {
+    loop {
+        let marks = signals.unwritten(limits::MARKS_RECORD_MAX);
+        if marks.is_empty() {
+            return;
+        }
+        if !commit.marks(marks.clone()).await {
+            return signals.put_back(&marks);
+        }
+    }
+}
+
 async fn wait_for_the_end() -> Result<(), String> {
     let failed = |error: std::io::Error| format!("signals cannot be heard: {error}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -343,9 +383,9 @@ async fn wait_for_the_end() -> Result<(), String> {
 }
 
 /// What the control socket and the commands of a stopped server answer.
-fn answer(access: &Access, lens: &Lens, way: &Way, request: &Request) -> Result<String, String> {
+fn answer(access: &Access, way: &Way, request: &Request) -> Result<String, String> {
     match request {
-        Request::Setup if !lens.agents().is_empty() => {
+        Request::Setup if access.has_owner() => {
             Err("this server is set up; `lodge operator reset LOGIN` helps who forgot".into())
         }
         Request::Setup => way.to_set_up(access),
@@ -362,12 +402,10 @@ fn answer(access: &Access, lens: &Lens, way: &Way, request: &Request) -> Result<
 pub fn alone(config: &Config, store: Store, request: &Request) -> Result<Reply, String> {
     let lens = Arc::new(Lens::default());
     for record in store.log.scan(lodge_storage::Position(0)) {
-        let record = record.map_err(|error| error.to_string())?;
-        let (place, kind, time_ms) = (record.place, record.kind, record.time_ms);
-        lens.apply(place, kind, time_ms, record.position.0..record.end().0, record.body());
+        lens.apply(&record.map_err(|error| error.to_string())?);
     }
     let access =
         Access::open(store.secrets, Arc::clone(&lens)).map_err(|error| error.to_string())?;
     let way = Way { url: doors::public_url(config), seen: None };
-    Ok(Reply::from(answer(&access, &lens, &way, request)))
+    Ok(Reply::from(answer(&access, &way, request)))
 }

@@ -1,13 +1,16 @@
-//! Typing, presence and marks: latest wins, never in the log, gone after a restart.
+//! Typing, presence and marks: latest wins, nobody waits for them.
 //!
-//! A mark says how far one member has got. Clients say theirs again in HELLO, so nothing durable is
-//! needed; a mark is never caused by another mark.
+//! A mark says how far one member has got. It is told at once and written down a little later, many in
+//! one record: clients say theirs again in HELLO, so what a power cut takes of them is the last moment
+//! of who does not come back. Invariants: a mark is never caused by another mark; writing marks down
+//! rings nobody; each map here is bounded.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::bell::{About, Bell, Signal};
 use crate::desk::Person;
+use crate::desk::entry::Marked;
 use crate::limits;
 
 /// How far a member has got in the public lane.
@@ -19,7 +22,15 @@ pub struct Mark {
 
 #[derive(Debug, Default)]
 pub struct Signals {
-    marks: Mutex<HashMap<u64, Vec<(Person, Mark)>>>,
+    marks: Mutex<Marks>,
+}
+
+#[derive(Debug, Default)]
+struct Marks {
+    /// By conversation. Beyond the bound the oldest go: marks are a courtesy.
+    of: BTreeMap<u64, Vec<(Person, Mark)>>,
+    /// What moved since it was written down.
+    unwritten: BTreeSet<(u64, Person)>,
 }
 
 impl Signals {
@@ -59,22 +70,71 @@ impl Signals {
         bell.signal(&others(members, person), about, Signal::On(on));
     }
 
-    pub fn presence(&self, bell: &Bell, audience: &[Person], person: Person, online: bool) {
-        bell.signal(audience, About::Presence { person }, Signal::On(online));
+    /// Somebody came or went: which of the two, whoever is told asks the bell.
+    pub fn presence(&self, bell: &Bell, audience: &[Person], person: Person) {
+        bell.signal(audience, About::Presence { person }, Signal::Changed);
     }
 
     pub fn marks(&self, conversation: u64) -> Vec<(Person, Mark)> {
-        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        marks.get(&conversation).cloned().unwrap_or_default()
+        self.lock().of.get(&conversation).cloned().unwrap_or_default()
+    }
+
+    /// Takes up to `limit` marks that are to be written down.
+    pub fn unwritten(&self, limit: usize) -> Vec<Marked> {
+        let marks = &mut *self.lock();
+        let mut taken = Vec::new();
+        while taken.len() < limit
+            && let Some((conversation, person)) = marks.unwritten.pop_first()
+        {
+            let mark = marks.of.get(&conversation).and_then(|of| find(of, person));
+            taken.extend(mark.map(|Mark { delivered, read }| Marked {
+                conversation,
+                person,
+                delivered,
+                read,
+            }));
+        }
+        taken
+    }
+
+    /// They could not be written down: the next time.
+    pub fn put_back(&self, marks: &[Marked]) {
+        let room = limits::MARKS_UNWRITTEN_MAX;
+        self.lock()
+            .unwritten
+            .extend(marks.iter().take(room).map(|it| (it.conversation, it.person)));
+    }
+
+    /// What the log remembers.
+    pub fn restore(&self, marks: &[Marked]) {
+        let all = &mut *self.lock();
+        for &Marked { conversation, person, delivered, read } in marks {
+            all.advance(conversation, person, Mark { delivered, read });
+        }
     }
 
     /// The new mark, if it moved.
     fn advance(&self, conversation: u64, person: Person, to: Mark) -> Option<Mark> {
-        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        if !marks.contains_key(&conversation) && marks.len() >= limits::OPEN_CONVERSATIONS_MAX {
-            return None; // beyond the bound marks are not kept: they are a courtesy, not a fact
+        let marks = &mut *self.lock();
+        let now = marks.advance(conversation, person, to)?;
+        if marks.unwritten.len() < limits::MARKS_UNWRITTEN_MAX {
+            marks.unwritten.insert((conversation, person));
         }
-        let of_conversation = marks.entry(conversation).or_default();
+        Some(now)
+    }
+
+    /// Nothing under this lock can panic half-way through a change.
+    fn lock(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Marks {
+    fn advance(&mut self, conversation: u64, person: Person, to: Mark) -> Option<Mark> {
+        if !self.of.contains_key(&conversation) && self.of.len() >= limits::OPEN_CONVERSATIONS_MAX {
+            self.of.pop_first();
+        }
+        let of_conversation = self.of.entry(conversation).or_default();
         let slot = match of_conversation.iter().position(|(it, _)| *it == person) {
             Some(slot) => slot,
             None if of_conversation.len() >= limits::MEMBERS_MAX => return None,
@@ -90,6 +150,10 @@ impl Signals {
         *mark = now;
         moved.then_some(now)
     }
+}
+
+fn find(of: &[(Person, Mark)], person: Person) -> Option<Mark> {
+    of.iter().find(|(it, _)| *it == person).map(|(_, mark)| *mark)
 }
 
 fn others(members: &[Person], person: Person) -> Vec<Person> {
@@ -115,5 +179,40 @@ mod tests {
         assert_eq!(mark(2, 1), None, "an older mark that came late is not told");
         assert_eq!(mark(u64::MAX, u64::MAX), Some(Signal::Mark { delivered: 5, read: 5 }));
         assert_eq!(signals.marks(7), [(VISITOR, Mark { delivered: 5, read: 5 })]);
+    }
+
+    #[test]
+    fn a_mark_that_moved_often_is_written_down_once_and_comes_back() {
+        let (bell, signals) = (Bell::default(), Signals::default());
+        for read in 1..=50 {
+            let mark = Mark { delivered: read, read };
+            signals.mark(&bell, &[VISITOR, AGENT], 7, VISITOR, 100, mark);
+        }
+        let kept = signals.unwritten(10);
+        assert_eq!(kept, [Marked { conversation: 7, person: VISITOR, delivered: 50, read: 50 }]);
+        assert_eq!(signals.unwritten(10), [], "it did not move since");
+        signals.put_back(&kept);
+        assert_eq!(signals.unwritten(10), kept, "what could not be written waits");
+
+        let again = Signals::default();
+        again.restore(&kept);
+        let older = Marked { conversation: 7, person: VISITOR, delivered: 9, read: 1 };
+        again.restore(&[older]);
+        assert_eq!(again.marks(7), [(VISITOR, Mark { delivered: 50, read: 50 })]);
+        assert_eq!(again.unwritten(10), [], "it stands in the log already");
+    }
+
+    #[test]
+    fn marks_of_the_oldest_conversations_make_room_for_new_ones() {
+        let signals = Signals::default();
+        let mark = Mark { delivered: 1, read: 1 };
+        let many = limits::OPEN_CONVERSATIONS_MAX as u64;
+        for conversation in 1..=many + 1 {
+            signals.advance(conversation, VISITOR, mark);
+        }
+        assert_eq!(signals.marks(1), []);
+        assert_eq!(signals.marks(many + 1), [(VISITOR, mark)]);
+        assert_eq!(signals.lock().of.len(), limits::OPEN_CONVERSATIONS_MAX);
+        assert_eq!(signals.lock().unwritten.len(), limits::MARKS_UNWRITTEN_MAX);
     }
 }

@@ -376,7 +376,7 @@ const FLOORS: &[&[&str]] = &[
     &["serve"],
     &["net", "console", "outlet", "control"],
     &["commit", "follow", "signal", "access", "lens", "telemetry"],
-    &["desk", "bell", "storage"],
+    &["desk", "bell", "devices", "storage"],
     &["config", "limits", "ids"],
 ];
 

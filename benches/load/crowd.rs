@@ -121,6 +121,7 @@ impl Crowd {
                     server,
                     app: app.clone(),
                     proof: proof.clone(),
+                    page: String::new(),
                     device: Device::new(id),
                     encoding: Encoding::Binary,
                     retry_max: RETRY_MAX,

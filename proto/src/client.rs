@@ -18,7 +18,7 @@ use crate::limits::{
 };
 use crate::refusal::{Act, Refusal, RefusalCode};
 use crate::session::Target;
-use crate::wire::{ConversationHandle, Epoch, Id, Malformed, PersonHandle, Ref, Wire as _};
+use crate::wire::{ConversationHandle, Epoch, Grown, Id, Malformed, PersonHandle, Ref, Wire as _};
 
 /// Waited before a draft is sent again when the server does not say how long.
 pub const RETRY_MS: u64 = 200;
@@ -239,7 +239,8 @@ impl Client {
     }
 
     /// A connection was opened: forgets the one before and returns the batch that must go first.
-    pub fn open(&mut self, token: &str) -> Vec<u8> {
+    /// `page` is where the visitor is, "" where there is no page.
+    pub fn open(&mut self, token: &str, page: &str) -> Vec<u8> {
         self.connection = Connection::default();
         self.next = 0;
         self.pages.values_mut().for_each(|page| page.asked = false);
@@ -260,6 +261,7 @@ impl Client {
             settled: self.settled(),
             token,
             marks: marks.collect(),
+            page: Grown(page),
         };
         let mut batch = Batch::new(self.encoding);
         batch.push(&Up::Hello(hello));
@@ -713,7 +715,7 @@ mod tests {
 
     fn client() -> Client {
         let mut client = Client::new(Encoding::Binary, Device::new([1; 16]));
-        client.open("");
+        client.open("", "");
         hear(&mut client, 0, &welcome(Epoch(1), 0));
         assert!(client.is_live());
         client
@@ -833,7 +835,7 @@ mod tests {
         let request = client.page(CONVERSATION, Lane::Public, 9, 3).unwrap();
         assert_eq!(said(&mut client, 0), [("page", request)]);
         assert_eq!(said(&mut client, 0), []);
-        client.open("");
+        client.open("", "");
         hear(&mut client, 0, &welcome(Epoch(1), 0));
         assert_eq!(said(&mut client, 0), [("page", request)]);
         let end = Down::PageEnd(down::PageEnd {
@@ -910,7 +912,7 @@ mod tests {
         client.renew([2; 16]);
         assert!(!client.needs_device());
         assert_eq!((client.device().last_counter, client.device().epoch), (2, Epoch(1)));
-        client.open("");
+        client.open("", "");
         hear(&mut client, 0, &welcome(Epoch(1), 0));
         assert_eq!(said(&mut client, 0), [("draft", 1), ("draft", 2)]);
     }
@@ -920,12 +922,12 @@ mod tests {
         let mut client = client();
         hear(&mut client, 0, &[entry(1), Down::Synced(down::Synced { cursor: 10 })]);
         write_text(&mut client, "t").unwrap();
-        client.open("");
+        client.open("", "");
         hear(&mut client, 0, &welcome(Epoch(2), 0));
         assert!(client.needs_device() && !client.is_live());
         client.renew([2; 16]);
         assert_eq!((client.device().cursor, client.device().epoch), (0, Epoch(0)));
-        client.open("");
+        client.open("", "");
         hear(&mut client, 0, &welcome(Epoch(2), 0));
         assert_eq!(said(&mut client, 0), [("draft", 1)]);
         assert_eq!(hear(&mut client, 0, &[entry(1)]), [("entry", 1)]);
@@ -934,7 +936,7 @@ mod tests {
     #[test]
     fn counters_that_were_never_allotted_mean_a_copy() {
         let mut client = Client::new(Encoding::Binary, Device::new([1; 16]));
-        client.open("");
+        client.open("", "");
         hear(&mut client, 0, &welcome(Epoch(1), 1));
         assert!(client.needs_device());
     }
@@ -950,7 +952,7 @@ mod tests {
         assert_eq!(said(&mut client, 2 * MARK_INTERVAL_MS - 1), []);
         assert_eq!(client.wakes_at_ms(), Some(2 * MARK_INTERVAL_MS));
         assert_eq!(said(&mut client, 2 * MARK_INTERVAL_MS), [("mark", 9)]);
-        let hello = client.open("");
+        let hello = client.open("", "");
         let Some(Ok(Up::Hello(hello))) = codec::decode_up(&hello).next() else {
             panic!("no HELLO")
         };
@@ -978,7 +980,7 @@ mod tests {
             Down::Typing(down::Typing { conversation: HANDLE, person: PersonHandle(1), on: true }),
         ] {
             let mut client = Client::new(Encoding::Binary, Device::new([1; 16]));
-            client.open("");
+            client.open("", "");
             let mut batch = Batch::new(Encoding::Binary);
             batch.push(&frame);
             let read = client.receive(&batch.take(), 0, &mut |_| {});

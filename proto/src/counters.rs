@@ -77,6 +77,11 @@ impl Counters {
         self.highest
     }
 
+    /// Whether nothing of this device is on its way to the disk.
+    pub fn is_idle(&self) -> bool {
+        self.window.iter().all(|slot| slot.fate != Fate::InFlight)
+    }
+
     /// Forgets what the device will not ask for again.
     pub fn settle(&mut self, settled: u64) {
         self.settled = self.settled.max(settled);

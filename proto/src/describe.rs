@@ -8,6 +8,8 @@ pub enum Shape {
     Bool,
     Varint,
     Text,
+    /// A text at the end of a frame that may be absent: the frame grew it.
+    Grown,
     Bytes(usize),
     Ref,
     ConversationHandle,

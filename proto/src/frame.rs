@@ -10,7 +10,9 @@ use crate::describe::{self, Shape};
 use crate::json::{self, Json};
 use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::refusal::RefusalCode;
-use crate::wire::{ConversationHandle, Epoch, Id, Input, Malformed, PersonHandle, Ref, Wire};
+use crate::wire::{
+    ConversationHandle, Epoch, Grown, Id, Input, Malformed, PersonHandle, Ref, Wire,
+};
 
 /// `Up` or `Down`: all frames of one direction. The set is closed; this is how a batch is generic over it.
 pub trait FrameSet<'a>: Sized {
@@ -34,7 +36,7 @@ macro_rules! record {
 
         impl $(<$lt>)? $name $(<$lt>)? {
             pub(super) fn put_members(&self, before: &mut u8, out: &mut Vec<u8>) {
-                $(json::put_key(before, stringify!($field), out); self.$field.put_json(out);)*
+                $(self.$field.put_member(before, stringify!($field), out);)*
             }
         }
 
@@ -60,7 +62,7 @@ macro_rules! record {
                 json::put_end(before, out);
             }
             fn take_json(value: &'a Json<'a>) -> Result<Self, Malformed> {
-                Ok($name { $($field: Wire::take_json(value.get(stringify!($field))?)?,)* })
+                Ok($name { $($field: Wire::take_member(value, stringify!($field))?,)* })
             }
         }
     };
@@ -515,6 +517,8 @@ frames! {
             /// "" = the connection is already who it is
             token: &'a str,
             marks: Vec<OwnMark>,
+            /// address of the page that the visitor is on, without what stands behind its #
+            page: Grown<'a>,
         }
         0x04 "ping"
         /// Answered by PONG at once.

@@ -378,7 +378,9 @@ fn record_of(frame: &Frame) -> &'static Record {
 fn members(out: &mut String, indent: &str, fields: &[Field]) {
     for field in fields {
         doc(out, indent, field.words);
-        line(out, format_args!("{indent}{}: {};", field.name, typescript_type(field.shape)));
+        let absent = if matches!(field.shape, Shape::Grown) { "?" } else { "" };
+        let shape = typescript_type(field.shape);
+        line(out, format_args!("{indent}{}{absent}: {shape};", field.name));
     }
 }
 
@@ -390,7 +392,7 @@ fn typescript_type(shape: Shape) -> String {
         | Shape::PersonHandle
         | Shape::RefusalCode => "number".into(),
         Shape::Bool => "boolean".into(),
-        Shape::Text | Shape::Bytes(_) | Shape::Remainder => "string".into(),
+        Shape::Text | Shape::Grown | Shape::Bytes(_) | Shape::Remainder => "string".into(),
         Shape::Ref => "string | number".into(),
         Shape::List(element) => format!("{}[]", typescript_type(*element)),
         Shape::Record(record) => record.name.into(),
@@ -432,6 +434,7 @@ fn type_name(shape: Shape) -> String {
         Shape::Bool => "bool".into(),
         Shape::Varint => "varint".into(),
         Shape::Text => "text".into(),
+        Shape::Grown => "text?".into(),
         Shape::Bytes(length) => format!("bytes{length}"),
         Shape::Ref => "ref".into(),
         Shape::ConversationHandle => "conversation".into(),

@@ -25,7 +25,7 @@ pub mod generate;
 pub use batch::{Batch, Encoding};
 pub use frame::{Down, Up};
 pub use refusal::{Act, Refusal, RefusalCode};
-pub use wire::{ConversationHandle, Epoch, Id, Malformed, PersonHandle, Ref};
+pub use wire::{ConversationHandle, Epoch, Grown, Id, Malformed, PersonHandle, Ref};
 
 /// The version of the language, the first byte of HELLO's body.
 pub const VERSION: u8 = 1;

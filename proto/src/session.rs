@@ -321,7 +321,7 @@ impl Handles {
 mod tests {
     use super::*;
     use crate::limits::{BATCH_BYTES_MAX, BATCH_FRAMES_MAX, MARKS_MAX};
-    use crate::wire::Epoch;
+    use crate::wire::{Epoch, Grown};
 
     fn hello() -> up::Hello<'static> {
         up::Hello {
@@ -335,6 +335,7 @@ mod tests {
             settled: 1,
             token: "",
             marks: Vec::new(),
+            page: Grown::default(),
         }
     }
 

@@ -184,6 +184,15 @@ pub(crate) trait Wire<'a>: Sized {
     fn take(input: &mut Input<'a>) -> Result<Self, Malformed>;
     fn put_json(&self, out: &mut Vec<u8>);
     fn take_json(value: &'a Json<'a>) -> Result<Self, Malformed>;
+
+    /// Writes the key before it too, as a member of an object.
+    fn put_member(&self, before: &mut u8, key: &str, out: &mut Vec<u8>) {
+        json::put_key(before, key, out);
+        self.put_json(out);
+    }
+    fn take_member(object: &'a Json<'a>, key: &str) -> Result<Self, Malformed> {
+        Self::take_json(object.get(key)?)
+    }
 }
 
 impl<'a> Wire<'a> for u64 {
@@ -261,6 +270,49 @@ impl<'a> Wire<'a> for &'a str {
         match value {
             Json::Text(text) => Ok(text),
             _ => Err(Malformed::WrongType),
+        }
+    }
+}
+
+/// A text that a frame grew at its end, and that older peers do not send. Empty and absent are the same,
+/// and absent is how empty is written. Bytes in its place that are no text are passed over, as they were
+/// before the field was known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Grown<'a>(pub &'a str);
+
+impl<'a> Wire<'a> for Grown<'a> {
+    const SHAPE: Shape = Shape::Grown;
+    fn put(&self, out: &mut Vec<u8>) {
+        if !self.0.is_empty() {
+            self.0.put(out);
+        }
+    }
+    fn take(input: &mut Input<'a>) -> Result<Grown<'a>, Malformed> {
+        let mut ahead = input.clone();
+        Ok(match <&str>::take(&mut ahead) {
+            Ok(text) => {
+                *input = ahead;
+                Grown(text)
+            }
+            Err(_) => Grown::default(),
+        })
+    }
+    fn put_json(&self, out: &mut Vec<u8>) {
+        self.0.put_json(out);
+    }
+    fn take_json(value: &'a Json<'a>) -> Result<Grown<'a>, Malformed> {
+        <&str>::take_json(value).map(Grown)
+    }
+    fn put_member(&self, before: &mut u8, key: &str, out: &mut Vec<u8>) {
+        if !self.0.is_empty() {
+            json::put_key(before, key, out);
+            self.put_json(out);
+        }
+    }
+    fn take_member(object: &'a Json<'a>, key: &str) -> Result<Grown<'a>, Malformed> {
+        match object.get(key) {
+            Err(Malformed::MissingKey) => Ok(Grown::default()),
+            value => Grown::take_json(value?),
         }
     }
 }

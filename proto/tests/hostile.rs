@@ -323,7 +323,7 @@ impl World {
         let index = match peer.connection {
             Some(index) if self.connections[index].open => index,
             _ => {
-                let hello = peer.client.open("");
+                let hello = peer.client.open("", "");
                 self.connections.push(Connection::new(client, hello));
                 *peer.connection.insert(self.connections.len() - 1)
             }

@@ -46,8 +46,19 @@ use self::visitor::Visitor;
 /// Whoever speaks, as it was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
-    Visitor { site: u64, person: u64, device: [u8; 16], name: String, vouched: bool },
-    Agent { agent: u64, role: Role, session: SessionId },
+    Visitor {
+        site: u64,
+        person: u64,
+        device: [u8; 16],
+        name: String,
+        vouched: bool,
+        expires_ms: u64,
+    },
+    Agent {
+        agent: u64,
+        role: Role,
+        session: SessionId,
+    },
 }
 
 /// What a page or an app says about the visitor in front of it.
@@ -145,9 +156,9 @@ impl Access {
         now_ms: u64,
     ) -> Result<Who, Refusal> {
         let site = self.site(app)?;
-        let Visitor { site, person, device, name, vouched, .. } =
+        let Visitor { site, person, device, name, vouched, expires_ms } =
             self.known(&site, bearer, device, now_ms)?;
-        Ok(Who::Visitor { site, person, device, name, vouched })
+        Ok(Who::Visitor { site, person, device, name, vouched, expires_ms })
     }
 
     /// Gives a visitor the token for this device: known by the site's word, by an earlier token, or new.
@@ -199,11 +210,17 @@ impl Access {
 
     /// Whether a connection that was let in may stay. Asked now and then; no sign of life.
     pub fn still(&self, who: &Who, now_ms: u64) -> Result<(), Refusal> {
-        let Who::Agent { agent, role, session } = who else { return Ok(()) };
-        self.sessions.still(*session, now_ms)?;
-        match self.lens.agent(*agent) {
-            Some(now) if !now.disabled && now.role == *role => Ok(()),
-            _ => Err(Refusal::new(RefusalCode::SessionEnded)),
+        match who {
+            Who::Visitor { site, vouched, expires_ms, .. } => {
+                self.lasts(*site, *vouched, *expires_ms, now_ms)
+            }
+            Who::Agent { agent, role, session } => {
+                self.sessions.still(*session, now_ms)?;
+                match self.lens.agent(*agent) {
+                    Some(now) if !now.disabled && now.role == *role => Ok(()),
+                    _ => Err(Refusal::new(RefusalCode::SessionEnded)),
+                }
+            }
         }
     }
 
@@ -361,9 +378,17 @@ impl Access {
         blocking(move || site_keys::add(&secrets, site, sort, &chance, now_ms)).await
     }
 
-    pub async fn remove_site_key(&self, site: u64, sort: Sort, id: String) -> Result<(), Refusal> {
+    /// Takes a secret away. With an IdentitySecret everybody goes whom the site vouched for until now:
+    /// their pages ask the site's back end again.
+    pub async fn remove_site_key(
+        &self,
+        site: u64,
+        sort: Sort,
+        id: String,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
         let secrets = self.secrets.clone();
-        blocking(move || site_keys::remove(&secrets, site, sort, &id)).await
+        blocking(move || site_keys::remove(&secrets, site, sort, &id, now_ms)).await
     }
 
     /// To be called every minute or so and before the end: what only memory knows is written down.
@@ -387,7 +412,21 @@ impl Access {
         if visitor.site != site.number || device.is_some_and(|device| device != visitor.device) {
             return Err(Refusal::new(RefusalCode::TokenInvalid));
         }
+        self.lasts(visitor.site, visitor.vouched, visitor.expires_ms, now_ms)?;
         Ok(visitor)
+    }
+
+    /// Whether a visitor's token is good now. One that rests on the site's word was given a fixed time
+    /// before it ends, so its end says whether it is older than what the site took back.
+    fn lasts(&self, site: u64, vouched: bool, expires_ms: u64, now_ms: u64) -> Result<(), Refusal> {
+        let taken_back = || {
+            let given_ms = expires_ms.saturating_sub(visitor::VOUCHED_MS);
+            given_ms < site_keys::vouches_count_from(&self.secrets, site)
+        };
+        if now_ms >= expires_ms || (vouched && taken_back()) {
+            return Err(Refusal::new(RefusalCode::TokenExpired));
+        }
+        Ok(())
     }
 
     fn vouched(

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! site/NUMBER/app/KEYID, site/NUMBER/identity/KEYID   8 bytes milliseconds since 1970, then the secret's text
+//! site/NUMBER/vouches   8 bytes milliseconds since 1970: what was vouched for before counts no more
 //! ```
 
 use data_encoding::BASE64URL_NOPAD;
@@ -15,9 +16,6 @@ use lodge_storage::Secrets;
 use super::keys::Chance;
 use super::not_kept;
 use crate::limits::SITE_KEYS_MAX;
-
-/// Characters of a key id.
-pub const KEY_ID_CHARS: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sort {
@@ -106,8 +104,15 @@ pub fn add(
     Ok(key)
 }
 
-/// Takes a key away. The last one stays, or nobody could be vouched for and no app would be known.
-pub fn remove(secrets: &Secrets, site: u64, sort: Sort, id: &str) -> Result<(), Refusal> {
+/// Takes a key away. The last one stays, or nobody could be vouched for and no app would be known. Whoever
+/// takes an IdentitySecret away may have lost it to a thief, so nothing that it vouched for outlives it.
+pub fn remove(
+    secrets: &Secrets,
+    site: u64,
+    sort: Sort,
+    id: &str,
+    now_ms: u64,
+) -> Result<(), Refusal> {
     let keys = of(secrets, site, sort);
     let Some(key) = keys.iter().find(|key| key.id == id) else {
         return Err(Refusal::because(
@@ -119,7 +124,21 @@ pub fn remove(secrets: &Secrets, site: u64, sort: Sort, id: &str) -> Result<(), 
         let why = "This is the only secret of its sort. Make a new one first.";
         return Err(Refusal::because(RefusalCode::NotAllowed, why));
     }
-    secrets.remove(&key.row(site, sort).0).map_err(not_kept)
+    let (key, vouches) = (key.row(site, sort).0, vouches(site));
+    let from = now_ms.saturating_add(1).to_le_bytes();
+    let changes: [(&str, Option<&[u8]>); 2] = [(&key, None), (&vouches, Some(&from))];
+    let changes = if sort == Sort::Identity { &changes[..] } else { &changes[..1] };
+    secrets.put_all(changes).map_err(not_kept)
+}
+
+/// Since when the site's word for its visitors counts, in milliseconds since 1970.
+pub fn vouches_count_from(secrets: &Secrets, site: u64) -> u64 {
+    let row = secrets.get(&vouches(site)).and_then(|row| row.try_into().ok());
+    row.map_or(0, u64::from_le_bytes)
+}
+
+fn vouches(site: u64) -> String {
+    format!("site/{site}/vouches")
 }
 
 fn shelf(site: u64, sort: Sort) -> String {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use lodge_storage::Place;
 use lodge_storage::disk::RealDisk;
+use lodge_storage::{Place, Position};
 
 use super::*;
 use crate::desk::Person;
@@ -36,7 +36,7 @@ impl House {
     fn row(&self, body: Body) {
         let entry = Entry { author: Person::System, origin: None, body };
         let record = entry.record(Place::Register, NOW);
-        self.lens.apply(Place::Register, record.kind, NOW, 0..1, &record.body);
+        self.lens.apply_new(&record, Position(0));
     }
 
     fn site(&self, number: u64, app: &str) -> Site {
@@ -199,6 +199,25 @@ fn the_sites_word_is_the_same_visitor_on_every_device_until_it_ends() {
     let late = house.access.admit(&shop, back, NOW + visitor::VOUCHED_MS);
     assert_eq!(code(late), RefusalCode::TokenExpired);
 
+    // A secret that was lost is taken away, and with it everybody for whom it spoke.
+    let next = site_keys::add(secrets, 1, Sort::Identity, house.access.chance(), NOW).unwrap();
+    let sat = house.access.visitor("shop", &token, Some([1; 16]), NOW).unwrap();
+    let stranger = house.access.admit(&shop, here(), NOW).unwrap().0;
+    let anonymous = house.access.visitor("shop", &stranger, None, NOW).unwrap();
+    site_keys::remove(secrets, 1, Sort::Identity, &next.id, NOW + 5).unwrap();
+    assert_eq!(code(house.access.still(&sat, NOW + 5)), RefusalCode::TokenExpired);
+    assert_eq!(
+        code(house.access.visitor("shop", &token, None, NOW + 5)),
+        RefusalCode::TokenExpired
+    );
+    assert_eq!(house.access.still(&anonymous, NOW + 5), Ok(()), "nobody spoke for this one");
+    let (token, _) = house.access.admit(&shop, at([1; 16]), NOW + 6).unwrap();
+    let sat = house.access.visitor("shop", &token, None, NOW + 6).unwrap();
+    assert_eq!(house.access.still(&sat, NOW + 6), Ok(()));
+    let end_ms = NOW + 6 + visitor::VOUCHED_MS;
+    assert_eq!(house.access.still(&sat, end_ms - 1), Ok(()));
+    assert_eq!(code(house.access.still(&sat, end_ms)), RefusalCode::TokenExpired);
+
     let public = word(&app, "7");
     let posing = Visit { identity: Some(&public), ..here() };
     let refusal = house.access.admit(&shop, posing, NOW).unwrap_err();
@@ -240,14 +259,14 @@ fn secrets_of_a_site_are_bounded_and_the_last_one_stays() {
     assert!(site_keys::add(secrets, 11, Sort::Identity, chance, NOW).is_ok(), "another site's");
     assert_eq!(site_keys::of(secrets, 1, Sort::Identity), made);
     for key in &made[1..] {
-        site_keys::remove(secrets, 1, Sort::Identity, &key.id).unwrap();
+        site_keys::remove(secrets, 1, Sort::Identity, &key.id, NOW).unwrap();
     }
     assert_eq!(
-        code(site_keys::remove(secrets, 1, Sort::Identity, &made[1].id)),
+        code(site_keys::remove(secrets, 1, Sort::Identity, &made[1].id, NOW)),
         RefusalCode::NotAllowed
     );
     assert_eq!(
-        code(site_keys::remove(secrets, 1, Sort::Identity, &made[0].id)),
+        code(site_keys::remove(secrets, 1, Sort::Identity, &made[0].id, NOW)),
         RefusalCode::NotAllowed
     );
     assert_eq!(site_keys::of(secrets, 1, Sort::Identity), made[..1]);

@@ -110,11 +110,7 @@ pub(super) async fn change(ask: Ask<'_>, id: &str) -> Result<Answer, Refusal> {
         ask.rooms.access.end_sessions(agent.number, None).await?;
     }
     // What was let in on the old terms comes back on the new ones, or not at all.
-    let other_terms = disabled != agent.disabled || role != agent.role;
-    if other_terms || (hashed.is_some() && !own) {
-        let ended = Refusal::new(RefusalCode::SessionEnded);
-        ask.rooms.bell.end(Person::Agent(agent.number), &ended, |_| true);
-    }
+    ask.rooms.bell.review(Person::Agent(agent.number));
     Ok(shown(ask, 200, agent.number))
 }
 

@@ -47,8 +47,6 @@ pub struct Asked {
     pub origin: Option<String>,
     /// The session cookie of an agent.
     pub cookie: Option<String>,
-    /// What stands behind `Authorization: Bearer`.
-    pub bearer: Option<String>,
     /// Whether `X-Lodge: 1` is there, which no foreign page can send without being asked first.
     pub csrf_header: bool,
     pub peer: IpAddr,

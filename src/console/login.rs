@@ -1,6 +1,6 @@
 //! Signing in and out, and who one is.
 
-use lodge_proto::refusal::{Refusal, RefusalCode};
+use lodge_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
 use super::Ask;
@@ -63,9 +63,8 @@ pub(super) async fn log_out(ask: Ask<'_>) -> Result<Answer, Refusal> {
     let signed = ask.agent()?;
     ask.no_body()?;
     ask.rooms.access.log_out(signed.session).await?;
-    // Its connections end at once. Those of the agent's other sessions come back by themselves.
-    let ended = Refusal::new(RefusalCode::SessionEnded);
-    ask.rooms.bell.end(Person::Agent(signed.agent.number), &ended, |_| true);
+    // The connections of this session end at once; those of the agent's other sessions go on.
+    ask.rooms.bell.review(Person::Agent(signed.agent.number));
     let gone = format!("{}=; {}; Max-Age=0", name(ask.asked.secure), kind(ask.asked.secure));
     Ok(Answer::empty().with("set-cookie", gone))
 }

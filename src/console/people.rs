@@ -24,7 +24,7 @@ struct Named {
 pub(super) fn online(ask: Ask<'_>) -> Result<Answer, Refusal> {
     ask.agent()?;
     let (visitors, agents) = ask.rooms.bell.online();
-    let agents = agents.into_iter().filter_map(|number| ask.rooms.lens.agent(number));
+    let agents = agents.iter().filter_map(|number| ask.rooms.lens.agent(*number));
     let agents = agents.map(|agent| Named {
         id: ids::text(&ask.rooms.ids.person(Person::Agent(agent.number))),
         name: agent.name,

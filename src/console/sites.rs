@@ -159,7 +159,7 @@ pub(super) async fn remove_secret(
     if !ask.rooms.access.site_keys(site.number, sort).iter().any(|key| key.id == id) {
         return Ok(nothing_here());
     }
-    ask.rooms.access.remove_site_key(site.number, sort, id.to_owned()).await?;
+    ask.rooms.access.remove_site_key(site.number, sort, id.to_owned(), ask.now_ms).await?;
     Ok(Answer::empty())
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use lodge_appliance::Certificate;
 use lodge_storage::disk::RealDisk;
-use lodge_storage::{Lane, Options, Place, Store};
+use lodge_storage::{Lane, Options, Place, Position, Store};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -65,10 +65,15 @@ impl House {
         let lens = Arc::new(Lens::default());
         let bell = Arc::new(Bell::default());
         let moved = Arc::new(Notify::new());
-        let started =
-            Commit::start(&store.log, Arc::clone(&lens), Arc::clone(&bell), moved, |error| {
-                panic!("{error}")
-            });
+        let signals = Arc::new(Signals::default());
+        let started = Commit::start(
+            &store.log,
+            Arc::clone(&lens),
+            Arc::clone(&bell),
+            &signals,
+            moved,
+            |error| panic!("{error}"),
+        );
         let (commit, desk) = started.unwrap();
         let access = Arc::new(Access::open(store.secrets, Arc::clone(&lens)).unwrap());
         let rooms = Rooms {
@@ -77,7 +82,7 @@ impl House {
             lens,
             commit,
             bell,
-            signals: Arc::new(Signals::default()),
+            signals,
             public_url: format!("https://{HOST}"),
             trust: lodge_appliance::trust("https://chat.example.org", Certificate::SelfMade),
             fingerprint: Some("AB:CD".into()),
@@ -103,7 +108,6 @@ impl House {
                 By::Nobody => None,
                 By::Cookie(cookie) => Some(cookie.to_owned()),
             },
-            bearer: None,
             csrf_header: true,
             peer: IpAddr::V4(peer),
             secure: true,
@@ -379,7 +383,7 @@ async fn bodies_that_are_not_as_agreed_are_told_so() {
             format!("visitor/token?app={app}"),
             json!({
                 "device": "AAAAAAAAAAAAAAAAAAAAAA", "secret": "x", "identity": "x", "token": "x",
-                "name": "x", "page": "x",
+                "name": "x",
             }),
         ),
     ];
@@ -538,6 +542,24 @@ async fn the_cookie_is_out_of_reach_and_ends_with_the_session() {
     house.end().await;
 }
 
+/// Logging out in one browser ended the connections of all others.
+#[tokio::test]
+async fn logging_out_ends_the_connections_of_that_session_only() {
+    let house = House::new();
+    let (operator, _) = house.set_up().await;
+    let (here, _) = house.agent(&operator, "Bob", "agent").await;
+    let there = house.log_in("bob", PASSWORD).await;
+    let access = &house.rooms.access;
+    let [of_here, of_there] = [&here, &there].map(|cookie| access.agent(cookie, NOW).unwrap());
+    let (ear, _) = house.rooms.bell.register(bob_of(&house), [1; 16], 1).unwrap();
+    let out = house.ask(Method::Post, "logout", json!({}), By::Cookie(&here)).await;
+    assert_eq!(out.status, 204, "{out:?}");
+    assert!(ear.take().review);
+    assert_eq!(access.still(&of_here, NOW).unwrap_err().code, RefusalCode::SessionEnded);
+    assert_eq!(access.still(&of_there, NOW), Ok(()));
+    house.end().await;
+}
+
 #[tokio::test]
 async fn agents_come_change_and_go() {
     let house = House::new();
@@ -560,10 +582,13 @@ async fn agents_come_change_and_go() {
     assert_eq!(house.get("me", By::Cookie(&elsewhere)).await.status, 401);
 
     let (ear, _) = house.rooms.bell.register(bob_of(&house), [1; 16], 1).unwrap();
+    let connected = house.rooms.access.agent(&bob, NOW).unwrap();
     let by_operator = json!({ "password": "third horse!" });
     assert_eq!(change(by_operator, By::Cookie(&operator)).await.status, 200);
     assert_eq!(house.get("me", By::Cookie(&bob)).await.status, 401);
-    assert_eq!(ear.take().ended.map(|it| it.code), Some(RefusalCode::SessionEnded));
+    assert!(ear.take().review, "its connection asks again");
+    let refused = house.rooms.access.still(&connected, NOW).unwrap_err();
+    assert_eq!(refused.code, RefusalCode::SessionEnded);
 
     let bob = house.log_in("bob", "third horse!").await;
     let seen = change(json!({ "disabled": true }), By::Cookie(&operator)).await;
@@ -753,7 +778,7 @@ async fn a_visitor_comes_back_with_the_token_and_only_on_its_device() {
     let path = format!("visitor/token?app={}", site["app"].as_str().unwrap());
     let device = ids::text(&[9; 16]);
     let ask = |body: Value| house.ask(Method::Post, &path, body, By::Nobody);
-    let first = ask(json!({ "device": device, "name": " Ada\n", "page": "https://shop.example/" }));
+    let first = ask(json!({ "device": device, "name": " Ada\n" }));
     let first = first.await.body;
     assert_eq!((&first["name"], &first["vouched"]), (&json!("Ada"), &json!(false)));
     assert_eq!(first["visitor"].as_str().unwrap().len(), ids::ID_CHARS);
@@ -789,8 +814,7 @@ fn opened(house: &House, number: u64, time_ms: u64, text: &str) {
     for (seq, body) in [(1, open), (2, Body::Text(text.to_owned()))] {
         let place = Place::Conversation { conversation: number, lane: Lane::Public, seq };
         let record = Entry { author, origin: None, body }.record(place, time_ms);
-        let at = number * 10 + seq;
-        house.rooms.lens.apply(place, record.kind, time_ms, at..at + 1, &record.body);
+        house.rooms.lens.apply_new(&record, Position(number * 10 + seq));
     }
 }
 

@@ -17,8 +17,6 @@ struct Wish {
     identity: Option<String>,
     token: Option<String>,
     name: Option<String>,
-    /// Where the visitor is. Taken so that clients may say it; nothing keeps it yet.
-    page: Option<String>,
 }
 
 #[derive(Serialize)]

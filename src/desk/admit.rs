@@ -19,15 +19,6 @@ pub enum By {
     Agent { person: u64 },
 }
 
-impl By {
-    pub fn person(&self) -> Person {
-        match self {
-            By::Visitor { person, .. } => Person::Visitor(*person),
-            By::Agent { person } => Person::Agent(*person),
-        }
-    }
-}
-
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {

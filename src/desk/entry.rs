@@ -11,6 +11,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::register::{Agent, Site};
 
 const VERSION: u16 = 1;
+/// Records of marks: they are no Entries.
+const MARKED: u16 = VERSION << 8 | 48;
 
 /// Someone who says or does something. Numbers stay inside; a name is looked up or stands beside.
 #[derive(
@@ -112,9 +114,36 @@ impl Entry {
     }
 }
 
+/// How far a member of a conversation has got in its public lane. No Entry: it takes no Seq, nothing is
+/// decided by it, and of two the further one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Marked {
+    pub conversation: u64,
+    pub person: Person,
+    pub delivered: u64,
+    pub read: u64,
+}
+
+/// The record that will hold these marks.
+pub fn marks_record(marks: Vec<Marked>, time_ms: u64) -> NewRecord {
+    #[expect(clippy::expect_used, reason = "writing to memory fails only when memory does")]
+    let body = rkyv::to_bytes::<Error>(&marks).expect("marks are encoded").into_vec();
+    NewRecord { place: Place::Reads, kind: MARKED, time_ms, body }
+}
+
+/// Reads the marks of a record that holds some.
+pub fn read_marks(kind: u16, body: &[u8]) -> Option<Vec<Marked>> {
+    if kind != MARKED {
+        return None;
+    }
+    let marks = rkyv::access::<rkyv::Archived<Vec<Marked>>, Error>(body).ok()?;
+    rkyv::deserialize::<Vec<Marked>, Error>(marks).ok()
+}
+
 /// Reads the body of a record. `None`: written by a newer build, or not an Entry at all.
 pub fn read(kind: u16, body: &[u8]) -> Option<&ArchivedEntry> {
-    if kind >> 8 != VERSION {
+    if kind >> 8 != VERSION || kind == MARKED {
         return None;
     }
     rkyv::access::<ArchivedEntry, Error>(body).ok()
@@ -152,6 +181,24 @@ mod tests {
         let record = entry.record(Place::Register, 5);
         let read = read(record.kind, &record.body).unwrap();
         assert_eq!(rkyv::deserialize::<Entry, Error>(read).unwrap(), entry);
+    }
+
+    /// What a build of this version wrote must be readable for ever.
+    #[test]
+    fn marks_are_read_back_and_are_no_entry() {
+        let marks = vec![
+            Marked { conversation: 3, person: Person::Visitor(7), delivered: 9, read: 8 },
+            Marked { conversation: 4, person: Person::Agent(1), delivered: 2, read: 2 },
+        ];
+        let record = marks_record(marks.clone(), 5);
+        assert_eq!(read_marks(record.kind, &record.body), Some(marks));
+        assert!(read(record.kind, &record.body).is_none());
+        for cut in 0..record.body.len() {
+            assert!(read_marks(record.kind, &record.body[..cut]).is_none(), "cut at {cut}");
+        }
+        let entry = Entry { author: Person::System, origin: None, body: Body::Closed };
+        let entry = entry.record(Place::Register, 0);
+        assert!(read_marks(entry.kind, &entry.body).is_none());
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! What is derived to be asked: sites, people, the directory of conversations.
 //!
 //! It is the desk's state once more, but at the watermark: whoever asks here sees nothing that a power
-//! cut could take back. Invariant: only the desk thread writes it, in the order of the log.
+//! cut could take back. Invariants: only the desk thread writes it, in the order of the log; what an
+//! answer says stands at one Position.
 
 mod projection;
 
 pub use projection::project;
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use lodge_storage::{Lane, Place};
+use lodge_storage::{Lane, NewRecord, Place, Position, Record};
 
 use crate::desk::entry::{self, ArchivedBody};
 use crate::desk::register::{Agent, Site};
@@ -54,23 +54,12 @@ pub struct Row {
     pub last: Option<Last>,
 }
 
-/// What a person follows that moved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moved {
-    /// Newest first.
-    pub conversations: Vec<u64>,
-    /// There were more; the newest ones are kept.
-    pub more: bool,
-    /// This answer covers every Entry before this Position and may miss what stands behind it.
-    pub upto: u64,
-}
-
 #[derive(Debug, Default)]
 struct View {
     state: State,
-    /// End of the newest record that was applied.
-    upto: u64,
     last: HashMap<u64, Last>,
+    /// Everything below was taken into account.
+    upto: Position,
 }
 
 #[derive(Debug, Default)]
@@ -79,11 +68,30 @@ pub struct Lens {
 }
 
 impl Lens {
-    /// Takes the durable record at these Positions into account.
-    pub fn apply(&self, place: Place, kind: u16, time_ms: u64, at: Range<u64>, body: &[u8]) {
-        let position = at.start;
+    /// Takes a durable record into account.
+    pub fn apply(&self, record: &Record) {
+        let (place, kind, time_ms) = (record.place, record.kind, record.time_ms);
+        self.take(place, kind, time_ms, record.position, record.end(), record.body());
+    }
+
+    /// The same for one that is durable since this moment, and its Position.
+    pub fn apply_new(&self, record: &NewRecord, position: Position) {
+        let end = Position(position.0 + record.frame_bytes());
+        self.take(record.place, record.kind, record.time_ms, position, end, &record.body);
+    }
+
+    fn take(
+        &self,
+        place: Place,
+        kind: u16,
+        time_ms: u64,
+        position: Position,
+        end: Position,
+        body: &[u8],
+    ) {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        view.upto = at.end;
+        view.upto = end;
+        let position = position.0;
         let Some(entry) = entry::read(kind, body) else {
             view.state.advance(place, time_ms, position);
             return;
@@ -140,8 +148,14 @@ impl Lens {
         self.read().state.open_count()
     }
 
-    /// The conversations that a person follows whose newest Entry is at or behind the cursor.
-    pub fn moved_since(&self, person: Person, cursor: u64, limit: usize) -> Moved {
+    /// The conversations that a person follows whose newest Entry is at or behind the cursor, whether
+    /// there were more than `limit` (the newest ones are kept), and up to where this is known.
+    pub fn moved_since(
+        &self,
+        person: Person,
+        cursor: u64,
+        limit: usize,
+    ) -> (Vec<u64>, bool, Position) {
         let view = self.read();
         let mut moved: Vec<(u64, u64)> = view
             .state
@@ -154,8 +168,7 @@ impl Lens {
         moved.sort_unstable_by(|a, b| b.cmp(a));
         let more = moved.len() > limit;
         moved.truncate(limit);
-        let conversations = moved.into_iter().map(|(_, number)| number).collect();
-        Moved { conversations, more, upto: view.upto }
+        (moved.into_iter().map(|(_, number)| number).collect(), more, view.upto)
     }
 
     /// Newest first. `before` is the (time, number) of the last row of the page before.

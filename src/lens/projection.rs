@@ -41,9 +41,3 @@ pub fn project(log: &Log, meta: &Meta) -> Result<(), Error> {
     meta.apply(&rows, upto.max(watermark))?;
     meta.checkpoint()
 }
-
-/// Rows of both tables, for `lodge check` and tests.
-pub fn counts(meta: &Meta) -> Result<(usize, usize), Error> {
-    let count = |table| Ok(meta.scan(table, &[], usize::MAX)?.len());
-    Ok((count(SITES)?, count(AGENTS)?))
-}

@@ -2,9 +2,10 @@
 //!
 //! It holds no payload queue. It is woken, reads the log from its cursor up to a fixed watermark, and
 //! writes what its reader can take; a slow reader lags alone. Invariants: the ear is registered before
-//! anything is read; nothing is written before HELLO_OK but REFUSED; visibility is judged per Entry.
+//! anything is read; the cursor never passes what was not rung for; nothing is written before HELLO_OK
+//! but REFUSED; visibility is judged per Entry; who may no longer be here is gone within a heartbeat.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +22,12 @@ use tokio::time::{Instant, timeout};
 use super::lease::{Holder, Leases};
 use super::websocket::{Message, Socket};
 use crate::access::ids::Ids;
-use crate::access::{Access, Who};
+use crate::access::{Access, Who, line};
 use crate::bell::{About, Bell, Ear, Rung, Settled, Signal};
-use crate::commit::{Commit, Device, Submission, log_lane, now_ms, wire_lane};
+use crate::commit::{Commit, Submission, log_lane, now_ms, wire_lane};
 use crate::desk::entry::{self, ArchivedBody, ArchivedEntry, Person};
 use crate::desk::{Asked, By, Conversation, Draft};
+use crate::devices::Device;
 use crate::follow::{Public, Staff};
 use crate::lens::Lens;
 use crate::limits;
@@ -34,6 +36,8 @@ use crate::telemetry::Telemetry;
 
 /// A stranger must say HELLO within this time.
 const HELLO_MS: u64 = 10_000;
+/// Silence is judged at the earliest this long after there was something else to do.
+const MOMENT_MS: u64 = 1_000;
 /// A reader that takes nothing for this long is gone.
 const WRITE_MS: u64 = 30_000;
 
@@ -62,19 +66,12 @@ pub enum Seat {
 
 /// Serves a connection until either side ends it.
 pub async fn serve(mut socket: Socket, mut session: Session, seat: Seat, rooms: Arc<Rooms>) {
-    let Ok(hello) =
-        timeout(Duration::from_millis(HELLO_MS), greet(&mut socket, &mut session, &seat, &rooms))
-            .await
-    else {
-        return socket.close(1002, "HELLO did not come").await;
-    };
-    let Some((mut connection, work)) = hello else { return };
-    rooms.telemetry.connections.inc();
+    let greeted = greet(&mut socket, &mut session, &seat, &rooms).await;
+    let Some((mut connection, work)) = greeted else { return };
     let (code, reason) = match connection.run(&mut socket, work).await {
         Ok(end) | Err(end) => end,
     };
-    connection.leave().await;
-    rooms.telemetry.connections.dec();
+    drop(connection);
     socket.close(code, reason).await;
 }
 
@@ -91,6 +88,8 @@ struct Connection {
     rooms: Arc<Rooms>,
     session: Session,
     eyes: Eyes,
+    /// As they were let in, to be asked whether they may stay.
+    who: Who,
     person: Person,
     ear: Arc<Ear>,
     cursor: Position,
@@ -137,6 +136,7 @@ struct Hello {
     epoch: u64,
     cursor: u64,
     token: String,
+    page: String,
 }
 
 /// Waits for HELLO, finds out who it is, and answers HELLO_OK with what was missed.
@@ -149,7 +149,12 @@ async fn greet(
     let mut out = session.batch();
     let mut hello = None;
     let mut work = Vec::new();
-    let message = socket.receive().await.ok()?;
+    // Only HELLO has to come soon: how long an answer may take to be read is judged where it is sent.
+    let Ok(message) = timeout(Duration::from_millis(HELLO_MS), socket.receive()).await else {
+        socket.goodbye(1002, "HELLO did not come").await;
+        return None;
+    };
+    let message = message.ok()?;
     let received = session.receive(bytes_of(&message), &mut out, &mut |event| match event {
         Event::Hello(it) => {
             hello = Some(Hello {
@@ -158,6 +163,7 @@ async fn greet(
                 epoch: it.epoch.0,
                 cursor: it.cursor,
                 token: it.token.to_owned(),
+                page: line::page(it.page.0).to_owned(),
             });
         }
         event => work.extend(own(event)),
@@ -168,7 +174,10 @@ async fn greet(
         close_owned(socket, code).await;
         return None;
     }
-    let hello = hello?;
+    let Some(hello) = hello else {
+        let refusal = Refusal::because(RefusalCode::Protocol, "HELLO comes first, and once.");
+        return refuse(socket, &mut out, &refusal).await;
+    };
     let who = match seat {
         Seat::Site(app) => rooms.access.visitor(app, &hello.token, Some(hello.device), now_ms()),
         Seat::Agent(who) => Ok(who.clone()),
@@ -181,7 +190,7 @@ async fn greet(
                     site: *site,
                     name: name.clone(),
                     vouched: *vouched,
-                    page: String::new(),
+                    page: hello.page.clone(),
                 };
                 let follow = Public::new(rooms.log.clone());
                 (Person::Visitor(*person), Eyes::Visitor { follow, site: *site, by })
@@ -192,74 +201,121 @@ async fn greet(
             }
         };
         let (ear, presence) = rooms.bell.register(person, hello.device, hello.generation)?;
-        Ok((person, eyes, ear, presence))
+        Ok((who, person, eyes, ear, presence))
     });
-    let (person, eyes, ear, presence) = match seated {
+    let (who, person, eyes, ear, presence) = match seated {
         Ok(seated) => seated,
-        Err(refusal) => {
-            session::refuse(&refusal, &mut out);
-            let _ = send(socket, &mut out).await;
-            close_owned(socket, refusal.code.close_code()).await;
-            return None;
-        }
+        Err(refusal) => return refuse(socket, &mut out, &refusal).await,
     };
+    rooms.telemetry.connections.inc();
     let mut connection = Connection {
         rooms: Arc::clone(rooms),
         session: std::mem::replace(session, Session::new(session.encoding())),
         eyes,
+        who,
         person,
         ear,
         cursor: Position(0),
     };
     if presence.changed {
-        connection.tell_presence(true).await;
+        connection.tell_presence();
+        if let Person::Agent(_) = person {
+            rooms.commit.agent_came().await;
+        }
     }
-    let welcomed = connection.welcome(socket, &mut out, &hello).await;
-    if welcomed.is_err() {
-        connection.leave().await;
+    if let Err((code, reason)) = connection.welcome(socket, &mut out, &hello).await {
+        drop(connection);
+        socket.goodbye(code, reason).await;
         return None;
     }
     Some((connection, work))
 }
 
+async fn refuse<T>(socket: &mut Socket, out: &mut Batch, refusal: &Refusal) -> Option<T> {
+    session::refuse(refusal, out);
+    let _ = send(socket, out).await;
+    close_owned(socket, refusal.code.close_code()).await;
+    None
+}
+
+/// However a connection ends, by a panic or a future that is dropped too, nobody is here for ever.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.rooms.telemetry.connections.dec();
+        if self.rooms.bell.leave(&self.ear).changed {
+            self.tell_presence();
+        }
+    }
+}
+
 impl Connection {
     async fn run(&mut self, socket: &mut Socket, work: Vec<Work>) -> Result<End, End> {
         let mut out = self.session.batch();
-        self.act(socket, &mut out, work).await?;
+        let end = self.attend(socket, &mut out, work).await;
+        // What ends it may have left a last word behind: GOAWAY, or answers that came before.
+        let _ = send(socket, &mut out).await;
+        end
+    }
+
+    async fn attend(
+        &mut self,
+        socket: &mut Socket,
+        out: &mut Batch,
+        work: Vec<Work>,
+    ) -> Result<End, End> {
+        self.act(socket, out, work).await?;
+        send(socket, out).await?;
         let heartbeat = Duration::from_millis(limits::HEARTBEAT_MS);
         let mut heard = Instant::now();
+        let mut reviewed = heard;
         let mut pinged = false;
         loop {
             let quiet_until = heard + if pinged { heartbeat * 2 } else { heartbeat };
+            // After a long write what has come meanwhile is heard before the silence is judged.
+            let soon = Instant::now() + Duration::from_millis(MOMENT_MS);
+            let wakes_at = quiet_until.min(reviewed + heartbeat).max(soon);
             tokio::select! {
                 message = socket.receive() => {
                     let Ok(message) = message else { return Ok((1000, "")) };
                     heard = Instant::now();
                     pinged = false;
                     let mut work = Vec::new();
-                    let received = self.session.receive(bytes_of(&message), &mut out, &mut |event| {
+                    let received = self.session.receive(bytes_of(&message), out, &mut |event| {
                         work.extend(own(event));
                     });
-                                    if let Err(close) = received {
-                        send(socket, &mut out).await?;
+                    if let Err(close) = received {
                         return Err((close.code(), "refused"));
                     }
-                    self.act(socket, &mut out, work).await?;
+                    self.act(socket, out, work).await?;
                 }
                 () = self.ear.listen() => {
                     let rung = self.ear.take();
-                    self.tell(socket, &mut out, rung).await?;
+                    self.tell(socket, out, rung).await?;
                 }
-                () = tokio::time::sleep_until(quiet_until) => {
-                    if pinged {
+                () = tokio::time::sleep_until(wakes_at) => {
+                    if pinged && Instant::now() >= quiet_until {
                         return Err((1001, "nothing was heard"));
                     }
-                    pinged = true;
-                    out.push(&Down::from(down::Ping { nonce: now_ms() }));
+                    if Instant::now() >= quiet_until {
+                        pinged = true;
+                        out.push(&Down::from(down::Ping { nonce: now_ms() }));
+                    }
                 }
             }
-            send(socket, &mut out).await?;
+            let now = Instant::now();
+            if now >= reviewed + heartbeat {
+                reviewed = now;
+                self.review(out)?;
+            }
+            send(socket, out).await?;
         }
+    }
+
+    /// Ends the connection of who may no longer be here.
+    fn review(&self, out: &mut Batch) -> Result<(), End> {
+        let Err(refusal) = self.rooms.access.still(&self.who, now_ms()) else { return Ok(()) };
+        session::refuse(&refusal, out);
+        Err((refusal.code.close_code(), "ended"))
     }
 
     /// HELLO_OK, then what the cursor does not cover.
@@ -272,10 +328,7 @@ impl Connection {
         let device = Device { person: self.person, id: hello.device };
         let counter = self.rooms.commit.highest(device).await;
         let epoch = self.rooms.log.epoch();
-        let cursor = if hello.epoch == epoch { hello.cursor } else { 0 };
-        // The ear was registered before this is asked: what it does not cover is rung for.
-        let moved = self.rooms.lens.moved_since(self.person, cursor, limits::HEADS_MAX);
-        let upto = Position(moved.upto);
+        let watermark = self.rooms.log.watermark();
         let (person, _) = self.person_handle(out, self.person, None)?;
         out.push(&Down::from(down::HelloOk {
             version: 1,
@@ -289,25 +342,24 @@ impl Connection {
             upload_max: limits::UPLOAD_BYTES_MAX,
             unsettled_max: lodge_proto::limits::UNSETTLED_MAX,
             now_ms: now_ms(),
-            watermark: upto.0,
+            watermark: watermark.0,
         }));
-        let is_ahead = cursor > upto.0;
-        if is_ahead || (hello.epoch != 0 && hello.epoch != epoch) {
+        let same_history = hello.epoch == epoch && hello.cursor <= watermark.0;
+        if hello.epoch != 0 && !same_history {
             out.push(&Down::from(down::Resync { reason: 2 }));
         }
-        if is_ahead {
-            // No cursor of ours: it is told how everything stands.
-            let all = self.rooms.lens.moved_since(self.person, 0, limits::HEADS_MAX);
-            self.heads(socket, out, all.conversations, Position(all.upto)).await?;
-        } else if cursor == 0 || moved.more {
-            if moved.more && cursor != 0 {
+        let cursor = if same_history { hello.cursor } else { 0 };
+        // What the lens does not know yet will be rung for, and this ear is there to hear it.
+        let lens = &self.rooms.lens;
+        let (moved, more, upto) = lens.moved_since(self.person, cursor, limits::HEADS_MAX);
+        self.cursor = Position(cursor);
+        if cursor == 0 || more {
+            if more && cursor != 0 {
                 out.push(&Down::from(down::Resync { reason: 1 }));
             }
-            self.heads(socket, out, moved.conversations, upto).await?;
+            self.heads(socket, out, moved, upto).await?;
         } else {
-            self.cursor = Position(cursor);
-            let moved = moved.conversations.into_iter().map(|number| (number, cursor)).collect();
-            self.catch_up(socket, out, moved, upto).await?;
+            self.catch_up(socket, out, moved.into_iter().collect(), upto).await?;
         }
         send(socket, out).await
     }
@@ -327,35 +379,34 @@ impl Connection {
                 send(socket, out).await?;
             }
         }
-        self.cursor = upto;
-        out.push(&Down::from(down::Synced { cursor: upto.0 }));
+        self.cursor = self.cursor.max(upto);
+        out.push(&Down::from(down::Synced { cursor: self.cursor.0 }));
         Ok(())
     }
 
-    /// Everything in these conversations from their Positions on, merged by Position. `upto` bounds
-    /// what is known to have moved, and is the next cursor.
+    /// Everything in these conversations from the cursor on, merged by Position, below `upto`: what of
+    /// this person's lies there and is not in these conversations was told before.
     async fn catch_up(
         &mut self,
         socket: &mut Socket,
         out: &mut Batch,
-        conversations: BTreeMap<u64, u64>,
+        conversations: BTreeSet<u64>,
         upto: Position,
     ) -> Result<(), End> {
         let mut records: Vec<Record> = Vec::new();
-        for (&number, &from) in &conversations {
+        for &number in &conversations {
             if self.visible(number).is_none() {
                 continue;
             }
-            let from = self.cursor.max(Position(from));
             let limit = limits::CATCH_UP_ENTRIES_MAX + 1;
             let read = match &self.eyes {
-                Eyes::Visitor { follow, .. } => follow.since(number, from, upto, limit),
-                Eyes::Agent { follow, .. } => follow.since(number, from, upto, limit),
+                Eyes::Visitor { follow, .. } => follow.since(number, self.cursor, upto, limit),
+                Eyes::Agent { follow, .. } => follow.since(number, self.cursor, upto, limit),
             };
             records.extend(read.map_err(|error| unreadable(&error))?);
             if records.len() > limits::CATCH_UP_ENTRIES_MAX {
                 out.push(&Down::from(down::Resync { reason: 1 }));
-                let all = conversations.into_keys().collect();
+                let all = conversations.into_iter().collect();
                 return self.heads(socket, out, all, upto).await;
             }
         }
@@ -380,17 +431,18 @@ impl Connection {
         out: &mut Batch,
         work: Vec<Work>,
     ) -> Result<(), End> {
+        if work.iter().any(|it| matches!(it, Work::Draft { .. } | Work::Typing { .. }))
+            && self.rooms.access.seen(&self.who, now_ms()).is_err()
+        {
+            self.review(out)?;
+        }
         for work in work {
             match work {
                 Work::Draft { counter, settled, hash, conversation, lane, wish } => {
-                    let submission =
-                        self.submission(counter, settled, hash, conversation, lane, wish);
-                    match submission {
-                        Ok(submission) => self.rooms.commit.submit(submission).await,
-                        Err(refusal) => {
-                            self.push_settled(out, Settled { counter, outcome: Err(refusal) })?;
-                        }
-                    }
+                    let device = Device { person: self.person, id: self.ear.device };
+                    let draft = self.draft(conversation, lane, wish);
+                    let submission = Submission { device, counter, settled, hash, draft };
+                    self.rooms.commit.submit(submission).await;
                 }
                 Work::Typing { conversation, on } => {
                     if let Some((number, it)) = self.target(conversation) {
@@ -420,15 +472,12 @@ impl Connection {
         Ok(())
     }
 
-    fn submission(
+    fn draft(
         &self,
-        counter: u64,
-        settled: u64,
-        hash: u64,
         conversation: Target,
         lane: lodge_proto::frame::Lane,
         wish: Wish,
-    ) -> Result<Submission, Refusal> {
+    ) -> Result<Draft, Refusal> {
         let asked = match wish {
             Wish::Text(text) => Asked::Text(text),
             Wish::Close => Asked::Close,
@@ -450,9 +499,7 @@ impl Connection {
         let by = match &self.eyes {
             Eyes::Visitor { by, .. } | Eyes::Agent { by, .. } => by.clone(),
         };
-        let device = Device { person: self.person, id: self.ear.device };
-        let draft = Draft { by, conversation, lane: log_lane(lane), asked };
-        Ok(Submission { device, counter, settled, hash, draft })
+        Ok(Draft { by, conversation, lane: log_lane(lane), asked })
     }
 
     /// Whose uploads this connection may name.
@@ -562,7 +609,7 @@ impl Connection {
             self.push_settled(out, settled)?;
         }
         if !rung.conversations.is_empty() {
-            self.catch_up(socket, out, rung.conversations, Position(rung.upto)).await?;
+            self.catch_up(socket, out, rung.conversations, rung.upto).await?;
         }
         for (about, signal) in rung.signals {
             self.push_signal(out, about, signal)?;
@@ -572,31 +619,22 @@ impl Connection {
         }
         if let Some(refusal) = rung.ended {
             session::refuse(&refusal, out);
-            send(socket, out).await?;
             return Err((refusal.code.close_code(), "ended"));
+        }
+        if rung.review {
+            self.review(out)?;
         }
         Ok(())
     }
 
-    async fn leave(&self) {
-        if self.rooms.bell.leave(&self.ear).changed {
-            self.tell_presence(false).await;
-        }
-    }
-
-    async fn tell_presence(&self, online: bool) {
-        let of = self.rooms.lens.moved_since(self.person, 0, limits::HEADS_MAX);
+    fn tell_presence(&self) {
+        let (of, ..) = self.rooms.lens.moved_since(self.person, 0, limits::HEADS_MAX);
         let mut audience = BTreeSet::new();
-        for it in
-            of.conversations.into_iter().filter_map(|number| self.rooms.lens.conversation(number))
-        {
+        for it in of.into_iter().filter_map(|number| self.rooms.lens.conversation(number)) {
             audience.extend(it.members().filter(|member| *member != self.person));
         }
         let audience: Vec<Person> = audience.into_iter().collect();
-        self.rooms.signals.presence(&self.rooms.bell, &audience, self.person, online);
-        if let Person::Agent(agent) = self.person {
-            self.rooms.commit.agent_online(agent, online).await;
-        }
+        self.rooms.signals.presence(&self.rooms.bell, &audience, self.person);
     }
 
     /// The conversation, if this person may see it: visitors their own, agents all.
@@ -653,9 +691,11 @@ impl Connection {
 
     fn push_signal(&mut self, out: &mut Batch, about: About, signal: Signal) -> Result<(), End> {
         match (about, signal) {
-            (About::Presence { person }, Signal::On(online)) => {
+            (About::Presence { person }, Signal::Changed) => {
                 // The other members of a conversation only; others have no handle yet and need none.
                 let (handle, _) = self.person_handle(out, person, None)?;
+                // As it is now: of one who goes and comes back at once, the signals may cross.
+                let online = self.rooms.bell.is_online(person);
                 out.push(&Down::from(down::Presence { person: handle, online }));
             }
             (About::Typing { conversation, person }, Signal::On(on)) => {

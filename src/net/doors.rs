@@ -69,6 +69,7 @@ impl Doors {
     }
 
     /// Where they really are, which a configured port 0 leaves open.
+    #[cfg(test)]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|it| it.local_addr().ok()).collect()
     }

@@ -382,7 +382,6 @@ impl Line {
             query: called.query.clone(),
             origin: called.origin.clone(),
             cookie: called.cookie.clone().filter(|_| self.own_page(called)),
-            bearer: called.bearer.clone(),
             csrf_header: called.csrf_header,
             peer: called.peer.address,
             secure: called.peer.secure,

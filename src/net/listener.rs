@@ -141,6 +141,7 @@ impl Places {
         Some(Place { places: self.clone(), household })
     }
 
+    #[cfg(test)]
     pub fn taken(&self) -> usize {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).total
     }

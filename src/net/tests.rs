@@ -221,7 +221,6 @@ fn cardboard(
                     "query": asked.query,
                     "origin": asked.origin,
                     "cookie": asked.cookie,
-                    "bearer": asked.bearer,
                     "csrf": asked.csrf_header,
                     "peer": asked.peer.to_string(),
                     "secure": asked.secure,

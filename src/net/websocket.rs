@@ -92,11 +92,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.send_frame(opcode, message).await
     }
 
-    /// Asks whether the far end is there. Its answer is heard by nobody, but it moves bytes.
-    pub async fn ping(&mut self, payload: &[u8]) -> io::Result<()> {
-        self.send_frame(OpCode::Ping, payload.get(..CONTROL_BYTES_MAX).unwrap_or(payload)).await
-    }
-
     /// Says good-bye, waits a moment for the far end to do so too, and lets go.
     pub async fn close(mut self, code: u16, reason: &str) {
         self.goodbye(code, reason).await;

@@ -32,6 +32,8 @@ pub struct Settings {
     /// The site; None for an agent.
     pub app: Option<String>,
     pub proof: Proof,
+    /// Address of the page that the visitor is on, "" where there is none.
+    pub page: String,
     pub device: Device,
     pub encoding: Encoding,
     /// The longest wait before coming back.
@@ -175,7 +177,7 @@ impl Task {
             Proof::Token(token) => token.as_str(),
             Proof::Nobody | Proof::Cookie(_) => "",
         };
-        let hello = self.client.open(token);
+        let hello = self.client.open(token, &self.settings.page);
         let mut sent = socket.send(hello).await;
         let mut heard = Instant::now();
         loop {

@@ -90,6 +90,7 @@ fn settings(server: Server, encoding: Encoding) -> Settings {
         server,
         app: Some("shop".into()),
         proof: Proof::Token("token".into()),
+        page: String::new(),
         device: Device::new(random_id().unwrap()),
         encoding,
         retry_max: Duration::from_millis(20),

@@ -27,7 +27,7 @@ const bridge = new Bridge(opening, {
   forget: () => void forget(),
 });
 const client = connect(
-  { server_url: location.origin, app_id: app, identity: () => bridge.identity(), page: opening.host || document.referrer },
+  { server_url: location.origin, app_id: app, identity: () => bridge.identity(), page: opening.page || document.referrer },
   { start: false },
 );
 const pictures = new Pictures(client);

@@ -37,6 +37,8 @@ export interface Opening {
   host: string;
   identity: string;
   language: string;
+  /** Where the loader's page is. */
+  page: string;
   takes: ReadonlySet<string>;
 }
 
@@ -47,6 +49,7 @@ export function readOpening(): Opening {
     host: given.get("host") ?? "",
     identity: (given.get("identity") ?? "").slice(0, TOKEN_CHARS_MAX),
     language: given.get("lang") ?? "",
+    page: given.get("page") ?? "",
     takes: new Set((given.get("takes") ?? "").split(",")),
   };
 }

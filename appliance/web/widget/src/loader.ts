@@ -111,7 +111,8 @@
   frame.allow = "clipboard-write";
   frame.src =
     `${server}/chat/${encodeURIComponent(app)}#host=${encodeURIComponent(location.origin)}` +
-    `&takes=${takes}&lang=${encodeURIComponent(language)}`;
+    `&takes=${takes}&lang=${encodeURIComponent(language)}` +
+    `&page=${encodeURIComponent(location.href.replace(/#.*/, ""))}`;
   place();
   window.addEventListener("resize", place);
   if (window.visualViewport) {

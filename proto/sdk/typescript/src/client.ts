@@ -41,8 +41,15 @@ export interface Config {
   app_secret?: string;
   /** Asks the site's back end to vouch for the visitor, "" for a stranger; called whenever a token is needed. */
   identity?: () => Promise<string>;
-  /** The page that the visitor is on. */
+  /** Address of the page that the visitor is on; what stands behind its # stays here. */
   page?: string;
+}
+
+/** Tokens travel behind the #, so that is nobody else's; a question that is too long is left out. */
+function pageOf(address: string): string {
+  const [page = ""] = address.split("#");
+  const [place = ""] = page.split("?");
+  return [page, place].find((it) => it.length <= LIMITS.token_bytes_max) ?? "";
 }
 
 export type Status =
@@ -409,6 +416,7 @@ export class Client {
       marks: Object.keys(marks)
         .slice(-LIMITS.marks_max)
         .map((conversation) => ({ conversation, ...(marks[conversation] as Mark) })),
+      page: pageOf(this.config.page ?? ""),
     };
     this.link = link;
     link.transport = this.world.open(this.addresses.at("session"), {
@@ -546,7 +554,6 @@ export class Client {
         device,
         ...(this.config.app_secret && { secret: this.config.app_secret }),
         ...(identity ? { identity } : token && { token }),
-        ...(this.config.page && { page: this.config.page }),
       };
       let answer: Record<string, unknown>;
       try {

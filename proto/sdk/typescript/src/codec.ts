@@ -75,13 +75,19 @@ function putFields(fields: Fields, value: Value, out: number[]): void {
 
 function takeFields(fields: Fields, input: Input): Value {
   const value: Value = {};
-  for (const [name, shape] of fields) value[name] = take(shape, input);
+  for (const [name, shape] of fields) {
+    const taken = take(shape, input);
+    if (taken !== undefined) value[name] = taken;
+  }
   return value;
 }
 
 function put(shape: Shape, value: unknown, out: number[]): void {
   if (shape === "varint") putVarint(value as number, out);
   else if (shape === "byte" || shape === "bool") out.push(Number(value));
+  else if (shape === "text?") {
+    if (value) put("text", value, out);
+  }
   else if (shape === "text") {
     const bytes = new TextEncoder().encode(value as string);
     putVarint(bytes.length, out);
@@ -120,6 +126,7 @@ function take(shape: Shape, input: Input): unknown {
   if (shape === "varint") return input.varint();
   if (shape === "byte") return input.byte();
   if (shape === "text") return input.text();
+  if (shape === "text?") return input.grown();
   if (shape === "id") return toBase64(input.bytes(16));
   if (shape === "epoch") return toBase64(input.bytes(8));
   if (shape === "bool") {
@@ -204,6 +211,17 @@ class Input {
       return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     } catch {
       throw new Malformed("not-utf8");
+    }
+  }
+
+  /** What is no text here is passed over, as it was before the field was known. */
+  grown(): string | undefined {
+    const { at } = this;
+    try {
+      return this.text() || undefined;
+    } catch {
+      this.at = at;
+      return undefined;
     }
   }
 

@@ -13,6 +13,8 @@ export type Shape =
   | "bool"
   | "varint"
   | "text"
+  /** A text at the end of its frame, left out when empty. */
+  | "text?"
   | "id"
   | "epoch"
   | "ref"
@@ -84,6 +86,7 @@ export const UP: Frames = [
     ["settled", "varint"],
     ["token", "text"],
     ["marks", { list: [["conversation", "ref"], ["delivered", "varint"], ["read", "varint"]] }],
+    ["page", "text?"],
   ]],
   [OPCODES.up.ping, "ping", NONCE],
   [OPCODES.up.pong, "pong", NONCE],

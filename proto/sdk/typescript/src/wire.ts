@@ -187,6 +187,8 @@ export interface UpHello {
   /** "" = the connection is already who it is */
   token: string;
   marks: OwnMark[];
+  /** address of the page that the visitor is on, without what stands behind its # */
+  page?: string;
 }
 
 /** Answered by PONG at once. */

@@ -47,6 +47,24 @@ test("a text reaches the desk and comes back in its place", async () => {
   assert.equal(hello?.key, "draft 1", "the line on the screen stays the same line");
 });
 
+test("the page is said, and nothing of what stands behind its #", async () => {
+  const long = "x".repeat(LIMITS.token_bytes_max);
+  for (const [page, told] of [
+    [undefined, ""],
+    ["https://shop.example/cart?item=7#identity=a.b.c", "https://shop.example/cart?item=7"],
+    [`https://shop.example/cart?${long}`, "https://shop.example/cart"],
+    [`https://shop.example/${long}`, ""],
+  ] as const) {
+    const { sim, visitor } = scene();
+    const client = new Client({ ...CONFIG, ...(page && { page }) }, sim.world(visitor));
+    await client.open();
+    await client.send("hello");
+    await sim.run(5_000, () => settled(client) && client.status === "connected");
+    assert.deepEqual(client.timeline()[0]?.entry?.body, { kind: "opened", visitor, page: told });
+    assert.ok(!sim.requests.some((request) => JSON.stringify(request).includes("shop.example")));
+  }
+});
+
 test("nothing is stored, asked or opened before it is wanted", async () => {
   const { sim, visitor } = scene();
   const client = new Client(CONFIG, sim.world(visitor));

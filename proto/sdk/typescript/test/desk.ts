@@ -107,13 +107,13 @@ export class Desk {
   }
 
   /** The visitor's conversation; begun or reopened by its first entry. */
-  mine(visitor: string, begin: boolean): DeskConversation | undefined {
+  mine(visitor: string, begin: boolean, page = ""): DeskConversation | undefined {
     let found = [...this.conversations.values()].find((one) => one.visitor === visitor);
     if (!begin) return found;
     if (!found) {
       found = { id: this.newId(), visitor, assignee: "", state: "open", heads: { public: 0, staff: 0 }, marks: new Map() };
       this.conversations.set(found.id, found);
-      this.append(found, "public", visitor, { kind: "opened", visitor, page: "https://shop.example/cart" });
+      this.append(found, "public", visitor, { kind: "opened", visitor, page });
       const agent = [...this.peers].find((peer) => peer.who.kind === "agent" && peer.greeted);
       if (agent) {
         found.assignee = agent.who.id;
@@ -137,6 +137,7 @@ export class Peer {
   greeted = false;
   private device = "";
   private generation = 0;
+  page = "";
   private next = 0;
   private synced = 0;
   private conversations: string[] = [];
@@ -246,6 +247,7 @@ export class Peer {
     desk.generations.set(hello.device, hello.generation);
     this.device = hello.device;
     this.generation = hello.generation;
+    this.page = hello.page ?? "";
     this.greeted = true;
     const known = hello.epoch === desk.epoch;
     this.next = known ? Math.floor(hello.cursor / 64) : 0;
@@ -292,7 +294,7 @@ export class Peer {
       if (no >= 4000) device.highest = counter;
       return this.refuse(counter, no);
     }
-    const conversation = draft.conversation === "mine" ? desk.mine(this.who.id, true) : this.find(draft.conversation);
+    const conversation = draft.conversation === "mine" ? desk.mine(this.who.id, true, this.page) : this.find(draft.conversation);
     if (!conversation) return this.refuse(counter, REFUSAL.UnknownConversation);
     device.highest = counter;
     const row = desk.append(conversation, draft.lane, this.who.id, this.entryBody(draft.body));
