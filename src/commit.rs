@@ -4,6 +4,10 @@
 //! the disk and nothing leaves it before the watermark has passed: durable, visible, settled, rung.
 //! Since a failed sync ends the process, nothing is ever undone.
 //!
+//! A log that may not be written (`Log::refusal`) is replayed as far as it can be read and gets no scribe:
+//! every draft is refused as ReadOnly, to be kept and sent again, and what was accepted before still gets
+//! its answer. Nothing is told to a device for good that damage may have made untrue.
+//!
 //! Must never: answer before the sync, wait for the scribe while the scribe waits for the desk (a place
 //! is reserved first, and none means Busy), enter a password hash or an expression.
 
@@ -26,6 +30,8 @@ use crate::devices::{Device, Devices};
 use crate::lens::Lens;
 use crate::limits;
 use crate::signal::Signals;
+
+const READ_ONLY_RETRY_MS: u64 = 30_000;
 
 /// A draft as it came over a connection.
 #[derive(Debug)]
@@ -82,7 +88,7 @@ enum Reply {
 }
 
 impl Commit {
-    /// Replays the log and starts the desk thread and the scribe behind it.
+    /// Replays the log and starts the desk thread, and the scribe behind it if the log may be written.
     pub fn start(
         log: &Log,
         lens: Arc<Lens>,
@@ -96,7 +102,10 @@ impl Commit {
         let back = sender.clone();
         // Only the desk thread reads this channel and it never waits for the scribe, so this cannot lock.
         let written = move |batch| drop(back.blocking_send(Input::Written(batch)));
-        let scribe = log.scribe(written, poisoned)?;
+        let scribe = match log.refusal() {
+            None => Some(log.scribe(written, poisoned)?),
+            Some(_) => None,
+        };
         let desk = Desk { state, devices, scribe, lens, bell, projection, in_flight: 0 };
         let thread = thread::Builder::new().name("desk".into()).spawn(move || desk.run(inputs));
         let thread =
@@ -148,7 +157,11 @@ fn replay(log: &Log, lens: &Lens, signals: &Signals) -> Result<(State, Devices),
     let mut state = State::default();
     let mut devices = Devices::default();
     for record in log.scan(Position(0)) {
-        let record = record?;
+        // What damage swallowed cannot be taken into account. The scan has made it the log's refusal.
+        let record = match record {
+            Err(Error::Corrupt { .. }) => continue,
+            record => record?,
+        };
         let (place, kind, time_ms) = (record.place, record.kind, record.time_ms);
         lens.apply(&record);
         let Some(entry) = entry::read(kind, record.body()) else {
@@ -184,7 +197,8 @@ fn replay(log: &Log, lens: &Lens, signals: &Signals) -> Result<(State, Devices),
 struct Desk {
     state: State,
     devices: Devices,
-    scribe: Scribe<Ticket>,
+    /// None: nothing may be written.
+    scribe: Option<Scribe<Ticket>>,
     lens: Arc<Lens>,
     bell: Arc<Bell>,
     /// Told when the register moved.
@@ -215,7 +229,9 @@ impl Desk {
                 break;
             }
         }
-        self.scribe.close();
+        if let Some(scribe) = self.scribe {
+            scribe.close();
+        }
     }
 
     fn submit(&mut self, submission: Submission) {
@@ -229,6 +245,8 @@ impl Desk {
                 position: answer.position,
                 time_ms: answer.time_ms,
             }),
+            // What the counters miss may stand where the damage is.
+            _ if self.scribe.is_none() => Err(read_only()),
             Verdict::Refused(refusal) => Err(refusal),
             Verdict::New => match self.accept(device, counter, settled, hash, draft) {
                 Ok(()) => return,
@@ -378,12 +396,18 @@ impl Desk {
     }
 
     fn reserve(&self) -> Result<Reservation<Ticket>, Refusal> {
-        self.scribe.reserve().map_err(|why| match why {
+        let scribe = self.scribe.as_ref().ok_or_else(read_only)?;
+        scribe.reserve().map_err(|why| match why {
             NoPlace::Busy => Refusal::after(RefusalCode::Busy, 200),
             NoPlace::Full => Refusal::after(RefusalCode::Full, 1_000),
             NoPlace::Poisoned | NoPlace::Closed => Refusal::after(RefusalCode::ReadOnly, 1_000),
         })
     }
+}
+
+/// It stays so until somebody has looked at the machine, so nobody needs to knock every second.
+fn read_only() -> Refusal {
+    Refusal::after(RefusalCode::ReadOnly, READ_ONLY_RETRY_MS)
 }
 
 /// Ends the process when its thread unwinds.
@@ -561,6 +585,42 @@ mod tests {
         assert_eq!(house.answer().await.outcome.unwrap().seq, 3);
         assert_eq!(house.texts(), ["hello", "and on"]);
         house.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_damaged_log_is_served_and_no_draft_is_refused_for_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let house = House::open_with_site(dir.path()).await;
+        let mut answers = Vec::new();
+        for (counter, text) in [(1, "first"), (2, "in the hole"), (3, "third")] {
+            house.say(counter, 1, text).await;
+            answers.push(house.answer().await);
+        }
+        house.close().await;
+        let path = dir.path().join("log/00000001.seg");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let hole = bytes.windows(11).position(|it| it == b"in the hole").unwrap();
+        bytes[hole] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+
+        let house = House::open(dir.path());
+        assert!(matches!(house.store.log.refusal(), Some(Error::Corrupt { segment: 1, .. })));
+        assert_eq!(house.texts(), ["third"], "a page ends where the damage is");
+        assert_eq!(house.lens.agents().len(), 1);
+        house.say(1, 1, "first").await;
+        assert_eq!(house.answer().await, answers[0], "what is known to be there is said again");
+        // The second was accepted and nobody knows it any more; the fourth is new.
+        for (counter, text) in [(2, "in the hole"), (4, "fourth")] {
+            house.say(counter, 1, text).await;
+            let refused = house.answer().await.outcome.unwrap_err();
+            assert_eq!(refused.code, RefusalCode::ReadOnly, "{text}");
+        }
+        let (login, name) = ("bob".to_owned(), "Bob".to_owned());
+        let agent = RegisterDraft::AgentCreated { login, name, role: Role::Agent };
+        let refused = house.commit.register(agent).await.unwrap_err();
+        assert_eq!(refused.code, RefusalCode::ReadOnly);
+        house.close().await;
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
 
     #[tokio::test]

@@ -3,10 +3,13 @@
 //! Parsing never does anything: it reads text and refuses what it does not know, with the nearest name
 //! that it knows.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use crate::limits;
 
 /// Everything that an operator may say. Every field has a default, so an empty file is a whole one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -140,22 +143,29 @@ const KNOWN: &[(&str, &[&str])] = &[
 impl Config {
     /// Reads the file; the sentence of a refusal names the file and what to change.
     pub fn read(path: &Path) -> Result<Config, String> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-        Config::parse(&text).map_err(|why| format!("{}: {why}", path.display()))
+        let named = |why: String| format!("{}: {why}", path.display());
+        let text = text_of(path).map_err(|error| named(error.to_string()))?;
+        Config::parse(&text).map_err(named)
     }
 
     pub fn parse(text: &str) -> Result<Config, String> {
-        let table: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        let table: toml::Table = text.parse().map_err(|error| sentence(text, &error))?;
         known_keys(&table)?;
-        let config: Config =
-            table.try_into().map_err(|error: toml::de::Error| error.to_string())?;
+        let config: Config = table.try_into().map_err(|error| sentence(text, &error))?;
         config.sound()?;
         Ok(config)
     }
 
     fn sound(&self) -> Result<(), String> {
+        // A command that is run elsewhere would take a relative path for another place.
+        let certificate = [&self.tls.certificate, &self.tls.key];
+        let whole = [("data_dir", &self.data_dir), ("control.socket", &self.control.socket)];
+        let files = [("tls.certificate", certificate[0]), ("tls.key", certificate[1])];
+        let files = files.into_iter().filter(|(_, path)| !path.as_os_str().is_empty());
+        if let Some((name, path)) = whole.into_iter().chain(files).find(|(_, it)| !it.is_absolute())
+        {
+            return Err(format!("{name}: {path:?} does not begin with /"));
+        }
         let listen = &self.listen;
         let loopback = listen.address.ip().is_loopback();
         if listen.mode == Mode::Plain && !loopback && !listen.allow_plain_anywhere {
@@ -183,8 +193,20 @@ impl Config {
             }
         }
         let url = &listen.public_url;
-        if !url.is_empty() && !url.starts_with("https://") && !url.starts_with("http://") {
+        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        if host.is_none() && !url.is_empty() {
             return Err(format!("listen.public_url: {url:?} does not begin with https://"));
+        }
+        if host.is_some_and(|host| host.is_empty() || !host.bytes().all(|it| it.is_ascii_graphic()))
+        {
+            return Err(format!("listen.public_url: {url:?} is no address"));
+        }
+        let is_name = |name: &str| {
+            let letter = |it: u8| it.is_ascii_alphanumeric() || b"-.:*_".contains(&it);
+            !name.is_empty() && name.bytes().all(letter)
+        };
+        if let Some(name) = self.tls.names.iter().find(|name| !is_name(name)) {
+            return Err(format!("tls.names: {name:?} is no name of a host and no address"));
         }
         if self.tls.certificate.as_os_str().is_empty() != self.tls.key.as_os_str().is_empty() {
             return Err("tls.certificate and tls.key are set together, or neither".into());
@@ -200,6 +222,28 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The text of a file that can be one: a pipe would never end, and nobody writes so many settings.
+fn text_of(path: &Path) -> io::Result<String> {
+    let found = std::fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    if found.len() > limits::SETTINGS_BYTES_MAX {
+        return Err(io::Error::other("it is too long to be a file of settings"));
+    }
+    std::fs::read_to_string(path)
+}
+
+/// What the parser says over several lines, in one.
+fn sentence(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let said = match before {
+        Some(before) => format!("line {}: {}", before.matches('\n').count() + 1, error.message()),
+        None => error.to_string(),
+    };
+    said.trim().replace('\n', ", ")
 }
 
 fn known_keys(table: &toml::Table) -> Result<(), String> {
@@ -288,9 +332,17 @@ mod tests {
             "listen = 5",
             "data_dir = [1]",
             "data_dir = \"unfinished",
+            "data_dir = \"\"",
+            "data_dir = \"data\"",
+            "[control]\nsocket = \"control\"",
+            "[tls]\ncertificate = \"a.pem\"\nkey = \"/b.pem\"",
+            "[tls]\nnames = [\"a b\"]",
+            "[listen]\npublic_url = \"https://\"",
+            "[listen]\npublic_url = \"https://a b\"",
         ];
         for text in cases {
-            assert!(Config::parse(text).is_err(), "{text}");
+            let why = Config::parse(text).unwrap_err();
+            assert!(!why.is_empty() && !why.contains('\n'), "{text}: {why}");
         }
         assert!(Config::parse("[listen]\nmode = \"plain\"\naddress = \"127.0.0.1:80\"").is_ok());
     }

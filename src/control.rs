@@ -146,8 +146,12 @@ fn read(stream: &UnixStream) -> Result<(Request, u32), String> {
 pub fn check(config: &Config, json: bool) -> Result<ExitCode, String> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let mut shown = |progress: Progress| eprintln!("lodge: {progress}");
-    let report = lodge_storage::check(&*disk, &config.data_dir, &mut shown)
-        .map_err(|error| error.to_string())?;
+    let report = lodge_storage::check(&*disk, &config.data_dir, &mut shown).map_err(|error| {
+        if json {
+            println!("{}", serde_json::json!({ "sound": false, "error": error.to_string() }));
+        }
+        error.to_string()
+    })?;
     if json {
         let lines = |of: &[lodge_storage::Finding]| -> Vec<String> {
             of.iter().map(ToString::to_string).collect()
@@ -161,6 +165,7 @@ pub fn check(config: &Config, json: bool) -> Result<ExitCode, String> {
                 "records": report.records,
                 "conversations": report.conversations,
                 "blobs": report.blobs,
+                "read_only": report.read_only,
                 "findings": lines(&report.findings),
                 "remarks": lines(&report.remarks),
             })
@@ -175,6 +180,9 @@ pub fn check(config: &Config, json: bool) -> Result<ExitCode, String> {
         }
         for remark in &report.remarks {
             println!("mended by the next start: {remark}");
+        }
+        if let Some(why) = &report.read_only {
+            println!("the server would only read: {why}");
         }
         println!("{}", if report.is_sound() { "sound" } else { "not sound" });
     }

@@ -101,3 +101,9 @@ pub const WORDING_CHARS_MAX: usize = 300;
 const _: () = assert!(VISITOR_TOKEN_CHARS_MAX <= lodge_proto::limits::TOKEN_BYTES_MAX);
 /// Bytes of a command over the control socket.
 pub const CONTROL_REQUEST_BYTES_MAX: u64 = 4 * 1024;
+/// Bytes of the configuration file.
+pub const SETTINGS_BYTES_MAX: u64 = 1 << 20;
+/// Starts in a row that may fail for the disk's sake before the next one only reads.
+pub const FAILED_STARTS_MAX: u32 = 5;
+/// Bytes that are kept of why the last one failed.
+pub const FAILED_START_BYTES_MAX: usize = 4 * 1024;

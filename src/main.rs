@@ -22,6 +22,7 @@ mod net;
 
 mod control;
 mod serve;
+mod starts;
 mod telemetry;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use lodge_appliance::Trust;
 use lodge_proto::refusal::{Refusal, RefusalCode};
 use lodge_proto::session::Session;
 use lodge_storage::disk::RealDisk;
-use lodge_storage::{Lane, Meta, Options, Progress, Store};
+use lodge_storage::{Error, Lane, Meta, Options, Progress, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
@@ -31,6 +31,7 @@ use crate::net::house::{Credentials, Face, House, Origin, Place};
 use crate::net::lease::{Holder, Leases};
 use crate::net::upload::Uploads;
 use crate::signal::Signals;
+use crate::starts::Starts;
 use crate::telemetry::{self, Telemetry};
 
 /// How long connections may take to hear that the server ends.
@@ -55,31 +56,53 @@ pub fn run(config: &Config) -> Result<ExitCode, String> {
 }
 
 async fn house(config: &Config) -> Result<ExitCode, String> {
+    let starts = Arc::new(Starts::beside(&config.control.socket));
     let mut progress = |progress: Progress| tracing::info!("{progress}");
-    let disk = Arc::new(RealDisk);
-    let store = Store::open(disk, &config.data_dir, &Options::default(), &mut progress);
+    let (disk, sizes) = (Arc::new(RealDisk), Options::default());
+    let store = match starts.given_up() {
+        None => Store::open(disk, &config.data_dir, &sizes, &mut progress),
+        Some(why) => {
+            Store::look(Error::read_only(why), disk, &config.data_dir, &sizes, &mut progress)
+        }
+    };
+    let store = store.inspect_err(|error| starts.failed(error));
     let Store { log, blobs, secrets } = store.map_err(|error| error.to_string())?;
-    let meta = Meta::open(&config.data_dir, log.epoch(), log.watermark());
-    let meta = meta.map_err(|error| error.to_string())?;
 
     let lens = Arc::new(Lens::default());
     let bell = Arc::new(Bell::default());
     let signals = Arc::new(Signals::default());
     let telemetry = Arc::new(Telemetry::default());
     let register_moved = Arc::new(Notify::new());
-    let (commit, desk) = Commit::start(
+    let poisoned = {
+        let (starts, log) = (Arc::clone(&starts), log.clone());
+        let began = log.watermark();
+        move |error| {
+            if log.watermark() == began {
+                starts.failed(&error);
+            }
+            // What was answered is safe; nothing more may be answered. The next start reads the disk.
+            tracing::error!(%error, "the log failed to reach the disk; ending");
+            std::process::exit(70);
+        }
+    };
+    let commit = Commit::start(
         &log,
         Arc::clone(&lens),
         Arc::clone(&bell),
         &signals,
         Arc::clone(&register_moved),
-        |error| {
-            // What was answered is safe; nothing more may be answered. The next start reads the disk.
-            tracing::error!(%error, "the log failed to reach the disk; ending");
-            std::process::exit(70);
-        },
-    )
-    .map_err(|error| error.to_string())?;
+        poisoned,
+    );
+    let (commit, desk) =
+        commit.inspect_err(|error| starts.failed(error)).map_err(|error| error.to_string())?;
+    // The replay has read all there is: from here on it is known whether this server writes.
+    let read_only = log.refusal();
+    if let Some(why) = &read_only {
+        tracing::error!(%why, "read-only: everything that can be read is served, nothing is taken");
+        blobs.refuse(why.clone());
+        secrets.refuse(why.clone());
+    }
+    let meta = read_only.is_none().then(|| projection(config, &log)).flatten();
     let access =
         Access::open(secrets.clone(), Arc::clone(&lens)).map_err(|error| error.to_string())?;
     let access = Arc::new(access);
@@ -116,7 +139,9 @@ async fn house(config: &Config) -> Result<ExitCode, String> {
     let house = house_of(&rooms, desk_rooms, uploads, blobs.clone(), pool);
 
     let way = Way { url: url.clone(), seen: Some((doors.fingerprint(), doors.trust())) };
-    greet(&access, &way)?;
+    if read_only.is_none() {
+        greet(&access, &way)?;
+    }
     let answer = {
         let (access, lens) = (Arc::clone(&access), Arc::clone(&lens));
         let bell = Arc::clone(&bell);
@@ -134,10 +159,14 @@ async fn house(config: &Config) -> Result<ExitCode, String> {
     let (stop_doors, stopping) = watch::channel(false);
     let served = tokio::spawn(doors.serve(house, stopping));
     log.keep_spares();
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let status = read_only.as_ref().map_or("open".into(), |why| format!("read-only: {why}"));
+    let _ = sd_notify::notify(&[
+        sd_notify::NotifyState::Ready,
+        sd_notify::NotifyState::Status(&status),
+    ]);
     tracing::info!(address = %config.listen.address, %url, "open");
 
-    let projector = tokio::spawn(project(log.clone(), meta, register_moved));
+    let projector = meta.map(|meta| tokio::spawn(project(log.clone(), meta, register_moved)));
     let clerk = tokio::spawn(write_down(Arc::clone(&access)));
     let reader = tokio::spawn(keep_marks(Arc::clone(&marks), commit.clone()));
     let dog = tokio::spawn(watchdog());
@@ -154,7 +183,9 @@ async fn house(config: &Config) -> Result<ExitCode, String> {
     let _ = tokio::time::timeout(DRAIN, served).await;
     dog.abort();
     clerk.abort();
-    projector.abort();
+    if let Some(projector) = projector {
+        projector.abort();
+    }
     let _ = access.write_down(now_ms());
     blobs.close();
     let _ = std::fs::remove_file(&config.control.socket);
@@ -217,7 +248,10 @@ fn house_of(
         },
         ready: {
             let rooms = of();
-            Box::new(move || rooms.log.refusal().map_or(Ok(()), |why| Err(why.to_string())))
+            Box::new(move || {
+                let why = rooms.log.refusal();
+                why.map_or(Ok(()), |why| Err(format!("read-only: {why}")))
+            })
         },
         metrics: {
             let rooms = of();
@@ -316,6 +350,18 @@ fn greet(access: &Access, way: &Way) -> Result<(), String> {
     Ok(())
 }
 
+/// The tables in sled, which can be made again at any time: what is wrong with them keeps nobody out.
+fn projection(config: &Config, log: &lodge_storage::Log) -> Option<Meta> {
+    let meta = Meta::open(&config.data_dir, log.epoch(), log.watermark());
+    let said = meta.inspect_err(|error| tracing::warn!(%error, "there is no projection in sled"));
+    said.inspect(|meta| {
+        if let Some(why) = meta.set_aside() {
+            tracing::warn!(why, "the projection in sled is made again");
+        }
+    })
+    .ok()
+}
+
 /// Follows the register into sled, behind the log.
 async fn project(log: lodge_storage::Log, meta: Meta, moved: Arc<Notify>) {
     let meta = Arc::new(meta);
@@ -384,6 +430,9 @@ async fn wait_for_the_end() -> Result<(), String> {
 
 /// What the control socket and the commands of a stopped server answer.
 fn answer(access: &Access, way: &Way, request: &Request) -> Result<String, String> {
+    if let Some(why) = access.read_only() {
+        return Err(format!("nothing can be changed, because this server is read-only: {why}"));
+    }
     match request {
         Request::Setup if access.has_owner() => {
             Err("this server is set up; `lodge operator reset LOGIN` helps who forgot".into())

@@ -375,7 +375,7 @@ const FLOORS: &[&[&str]] = &[
     &["main"],
     &["serve"],
     &["net", "console", "outlet", "control"],
-    &["commit", "follow", "signal", "access", "lens", "telemetry"],
+    &["commit", "follow", "signal", "access", "lens", "telemetry", "starts"],
     &["desk", "bell", "devices", "storage"],
     &["config", "limits", "ids"],
 ];

@@ -352,6 +352,11 @@ impl Access {
         setup::make(&self.secrets, &self.chance, now_ms)
     }
 
+    /// Why nothing may be changed, if nothing may.
+    pub fn read_only(&self) -> Option<Error> {
+        self.secrets.refusal()
+    }
+
     pub fn setup_is_open(&self, now_ms: u64) -> bool {
         setup::is_open(&self.secrets, now_ms)
     }
@@ -532,6 +537,8 @@ fn not_kept(error: Error) -> Refusal {
     match error {
         Error::Full => Refusal::after(RefusalCode::Full, 1_000),
         Error::Refused { what } => Refusal::because(RefusalCode::TooMany, what),
+        // Said once, when the server came up so.
+        Error::ReadOnly { .. } | Error::Corrupt { .. } => Refusal::new(RefusalCode::ReadOnly),
         error => {
             tracing::error!(%error, "SECRETS could not be written");
             Refusal::new(RefusalCode::ReadOnly)

@@ -2,7 +2,8 @@
 //!
 //! The cookie is 32 random bytes; only its SHA-256 is kept. Beginning and ending a session is durable before it is
 //! answered. When it was last seen is exact in memory and written down now and then, so after a power cut a session
-//! may end earlier by `SEEN_STEP_MS`, never later.
+//! may end earlier by `SEEN_STEP_MS`, never later. Where nothing may be written, people come in all the same, to
+//! read, and their sessions begin and end in memory.
 //!
 //! ```text
 //! session/HASH   (64 hexadecimal digits)
@@ -121,7 +122,7 @@ impl Sessions {
         let mut changes: Vec<(&str, Option<&[u8]>)> =
             names.iter().map(|name| (name.as_str(), None)).collect();
         changes.push((&name, Some(&value)));
-        self.secrets.put_all(&changes).map_err(not_kept)?;
+        self.keep(&changes).map_err(not_kept)?;
         let mut open = self.lock();
         for id in gone {
             open.remove(&id);
@@ -185,7 +186,7 @@ impl Sessions {
         }
         let changes: Vec<(&str, Option<&[u8]>)> =
             rows.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-        self.secrets.put_all(&changes)?;
+        self.keep(&changes)?;
         let mut open = self.lock();
         for id in over {
             open.remove(&id);
@@ -224,7 +225,14 @@ impl Sessions {
         let names: Vec<String> = ids.iter().map(SessionId::name).collect();
         let changes: Vec<(&str, Option<&[u8]>)> =
             names.iter().map(|name| (name.as_str(), None)).collect();
-        self.secrets.put_all(&changes).map_err(not_kept)
+        self.keep(&changes).map_err(not_kept)
+    }
+
+    fn keep(&self, changes: &[(&str, Option<&[u8]>)]) -> Result<(), Error> {
+        if self.secrets.refusal().is_some() {
+            return Ok(());
+        }
+        self.secrets.put_all(changes)
     }
 
     fn filter(&self, which: impl Fn(&SessionId, &Session) -> bool) -> Vec<SessionId> {
@@ -253,6 +261,24 @@ mod tests {
 
     fn code<T: std::fmt::Debug>(result: Result<T, Refusal>) -> RefusalCode {
         result.unwrap_err().code
+    }
+
+    #[test]
+    fn where_nothing_may_be_written_people_come_in_and_leave_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Sessions::open(secrets(&dir)).begin(7, [1; 32], NOW).unwrap();
+        let read_only = secrets(&dir);
+        read_only.refuse(Error::read_only("it is damaged"));
+        let sessions = Sessions::open(read_only.clone());
+        let cookie = sessions.begin(7, [2; 32], NOW).unwrap();
+        let (id, agent) = sessions.find(&cookie, NOW + 1).unwrap();
+        assert_eq!(agent, 7);
+        assert!(sessions.find(&kept, NOW + 1).is_ok());
+        sessions.write_down(NOW + SEEN_STEP_MS + 1).unwrap();
+        sessions.end(id).unwrap();
+        assert!(sessions.find(&cookie, NOW + 2).is_err());
+        assert!(matches!(read_only.put("a", b"b"), Err(Error::ReadOnly { .. })));
+        assert_eq!(secrets(&dir).names(SHELF).len(), 1);
     }
 
     #[test]

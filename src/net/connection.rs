@@ -403,8 +403,11 @@ impl Connection {
                 Eyes::Visitor { follow, .. } => follow.since(number, self.cursor, upto, limit),
                 Eyes::Agent { follow, .. } => follow.since(number, self.cursor, upto, limit),
             };
-            records.extend(read.map_err(|error| unreadable(&error))?);
-            if records.len() > limits::CATCH_UP_ENTRIES_MAX {
+            let read = whole(read)?;
+            let damaged = read.is_none();
+            records.extend(read.unwrap_or_default());
+            // What damage lies in cannot be caught up with; what is left of it can be paged.
+            if damaged || records.len() > limits::CATCH_UP_ENTRIES_MAX {
                 out.push(&Down::from(down::Resync { reason: 1 }));
                 let all = conversations.into_iter().collect();
                 return self.heads(socket, out, all, upto).await;
@@ -568,7 +571,7 @@ impl Connection {
             (Eyes::Visitor { .. }, Lane::Staff) => Ok(Vec::new()),
             (Eyes::Agent { follow, .. }, lane) => follow.range(number, lane, from, limit),
         };
-        for record in &records.map_err(|error| unreadable(&error))? {
+        for record in &whole(records)?.unwrap_or_default() {
             self.push_entry(out, record)?;
             if out.is_full() {
                 send(socket, out).await?;
@@ -600,7 +603,8 @@ impl Connection {
             }
         };
         let read = read.map_err(|_| (1011, "history could not be read"))?;
-        read.map_err(|error| unreadable(&error))
+        // A page that would begin in damage is empty: what is above it stays where it is.
+        Ok(whole(read)?.unwrap_or_default())
     }
 
     /// Tells the client what the bell rang for.
@@ -930,7 +934,14 @@ fn handles_full(out: &mut Batch) -> End {
     (1001, "come back with fresh handles")
 }
 
-fn unreadable(error: &lodge_storage::Error) -> End {
-    tracing::error!(%error, "the log could not be read");
-    (1011, "history could not be read")
+/// Records that could be read, or none where they are damaged: that must not end a connection, which would
+/// come back and meet the same.
+fn whole(read: Result<Vec<Record>, lodge_storage::Error>) -> Result<Option<Vec<Record>>, End> {
+    read.map(Some).or_else(|error| {
+        tracing::error!(%error, "the log could not be read");
+        match error {
+            lodge_storage::Error::Corrupt { .. } => Ok(None),
+            _ => Err((1011, "history could not be read")),
+        }
+    })
 }

@@ -273,13 +273,18 @@ fn busy() -> Refused {
     (503, Refusal::after(RefusalCode::Busy, AGAIN_MS))
 }
 
-/// A full disk keeps its name; anything else of the disk is the operator's to read.
+/// A full disk keeps its name, and so does a store that is only read; anything else of the disk is the
+/// operator's to read.
 fn refused(error: Error) -> Refused {
-    if matches!(error, Error::Full) {
-        return (status_of(RefusalCode::Full), Refusal::after(RefusalCode::Full, AGAIN_MS));
-    }
-    tracing::error!(%error, "an upload could not be kept");
-    busy()
+    let code = match error {
+        Error::Full => RefusalCode::Full,
+        Error::ReadOnly { .. } | Error::Corrupt { .. } => RefusalCode::ReadOnly,
+        error => {
+            tracing::error!(%error, "an upload could not be kept");
+            return busy();
+        }
+    };
+    (status_of(code), Refusal::after(code, AGAIN_MS))
 }
 
 #[cfg(test)]

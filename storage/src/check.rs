@@ -25,6 +25,8 @@ pub struct Report {
     pub records: u64,
     pub conversations: u64,
     pub blobs: u64,
+    /// Why a server would open this to be read only.
+    pub read_only: Option<String>,
     /// Damage: something durable is not what it was.
     pub findings: Vec<Finding>,
     /// What the next start mends by itself: a torn tail, an index that has to be made again.
@@ -79,7 +81,7 @@ pub fn check(
         if *number != expected {
             checking.find(expected, 0, "the segment is missing");
         }
-        checking.segment(*number, numbers.get(nth + 1).copied())?;
+        checking.segment(*number, numbers.get(nth + 1).copied());
     }
     let last = numbers.last().copied().unwrap_or_default();
     let left_over = names.iter().filter_map(|name| segment::number_of(name, ".idx"));
@@ -87,6 +89,8 @@ pub fn check(
         checking.find(number, 0, "the segment is missing, its index is there");
     }
     let mut report = checking.report;
+    let damaged = report.findings.first().map(ToString::to_string);
+    report.read_only = damaged.or_else(|| named.refusal().map(|why| why.to_string()));
     let conversations = checking.next_seqs.keys().map(|(conversation, _)| conversation);
     report.conversations = conversations.collect::<std::collections::HashSet<_>>().len() as u64;
     check_beside_the_log(disk, dir, &mut report)?;
@@ -130,9 +134,17 @@ impl Checking<'_> {
         self.report.remarks.push(Finding { file, offset, what: what.to_owned() });
     }
 
-    fn segment(&mut self, number: u32, next: Option<u32>) -> Result<(), Error> {
+    fn segment(&mut self, number: u32, next: Option<u32>) {
         self.report.segments += 1;
-        let bytes = self.read(number)?;
+        let bytes = match self.read(number) {
+            Ok(bytes) => bytes,
+            // One bad sector must not hide what else there is to find.
+            Err(e) => {
+                self.find(number, 0, &format!("it cannot be read: {e}"));
+                self.before = None;
+                return;
+            }
+        };
         let header = Header::decode(&bytes).map_err(|no_header| match no_header {
             NoHeader::Damaged(what) => what,
             NoHeader::Future(_) => "the segment needs a newer Lodge",
@@ -147,51 +159,46 @@ impl Checking<'_> {
             Err(what) => {
                 self.find(number, 0, what);
                 self.before = None;
-                return Ok(());
+                return;
             }
         };
         self.before = Some(header);
         match next.filter(|next| *next == number + 1) {
-            Some(next) => self.closed(&header, bytes, self.header_of(next)?),
+            Some(next) => self.closed(&header, bytes, self.header_of(next)),
             None => self.last(&header, bytes),
         }
     }
 
-    fn closed(
-        &mut self,
-        header: &Header,
-        mut bytes: Vec<u8>,
-        next: Option<Header>,
-    ) -> Result<(), Error> {
+    fn closed(&mut self, header: &Header, mut bytes: Vec<u8>, next: Option<Header>) {
         if let Some(next) = next {
             bytes.truncate(usize::try_from(next.prev_end).unwrap_or(usize::MAX));
         }
-        let walk = self.walk(header, &bytes)?;
+        let walk = self.walk(header, &bytes);
         let agrees =
             next.is_none_or(|next| (next.prev_end, next.prev_chain) == (walk.end, walk.chain));
         if !agrees {
             let what = "the segment does not end where the next one says";
             self.find(header.number, walk.end, what);
         }
-        Ok(())
     }
 
-    fn last(&mut self, header: &Header, mut bytes: Vec<u8>) -> Result<(), Error> {
+    fn last(&mut self, header: &Header, mut bytes: Vec<u8>) {
         // Somebody may be writing: a batch that was half there a moment ago is whole by now. Damage
         // does not go away.
-        if !segment::walk(&bytes, header, |_, _| {}).damage.is_empty() {
-            bytes = self.read(header.number)?;
+        if !segment::walk(&bytes, header, |_, _| {}).damage.is_empty()
+            && let Ok(again) = self.read(header.number)
+        {
+            bytes = again;
         }
-        let walk = self.walk(header, &bytes)?;
+        let walk = self.walk(header, &bytes);
         let tail = bytes.get(walk.end as usize..).unwrap_or_default();
         if tail.iter().any(|byte| *byte != 0) {
             let name = segment::file_name(header.number);
             self.remark(name, walk.end, "a torn tail, which was never acknowledged");
         }
-        Ok(())
     }
 
-    fn walk(&mut self, header: &Header, bytes: &[u8]) -> Result<Walk, Error> {
+    fn walk(&mut self, header: &Header, bytes: &[u8]) -> Walk {
         let number = header.number;
         let mut findings = Vec::new();
         let mut made = HotIndex::default();
@@ -220,43 +227,29 @@ impl Checking<'_> {
         self.report.records += walk.records;
         let name = index::file_name(number);
         let path = self.log.join(&name);
-        match self.disk.open(&path, Open::Read) {
-            Ok(file) => {
-                let filed = disk::read_all(&*file, SEGMENT_BYTES_MAX);
-                let filed = filed.map_err(|e| Error::io("read", &path, e))?;
-                if filed != made.encode(header, walk.end, walk.chain, walk.batches) {
-                    self.remark(name, 0, "the index does not match its segment");
-                }
-            }
+        let filed = self.disk.open(&path, Open::Read);
+        match filed.and_then(|file| disk::read_all(&*file, SEGMENT_BYTES_MAX)) {
+            Ok(filed) if filed == made.encode(header, walk.end, walk.chain, walk.batches) => {}
+            Ok(_) => self.remark(name, 0, "the index does not match its segment"),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Error::io("open", &path, e)),
+            Err(e) => self.remark(name, 0, &format!("the index cannot be read: {e}")),
         }
-        Ok(walk)
+        walk
     }
 
-    fn read(&self, number: u32) -> Result<Vec<u8>, Error> {
+    fn read(&self, number: u32) -> io::Result<Vec<u8>> {
         let path = self.log.join(segment::file_name(number));
-        let read = self
-            .disk
-            .open(&path, Open::Read)
-            .and_then(|file| disk::read_all(&*file, SEGMENT_BYTES_MAX));
-        read.map_err(|e| Error::io("read", &path, e))
+        let file = self.disk.open(&path, Open::Read)?;
+        disk::read_all(&*file, SEGMENT_BYTES_MAX)
     }
 
-    /// `None` when it is damaged, which is found when its turn comes.
-    fn header_of(&self, number: u32) -> Result<Option<Header>, Error> {
+    /// `None` when it is damaged or cannot be read, which is found when its turn comes.
+    fn header_of(&self, number: u32) -> Option<Header> {
         let path = self.log.join(segment::file_name(number));
         let mut block = vec![0; segment::HEADER_BYTES];
-        let read = self
-            .disk
-            .open(&path, Open::Read)
-            .and_then(|file| disk::read_exact_at(&*file, &mut block, 0));
-        match read {
-            Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => Err(Error::io("read", &path, e)),
-            _ => {
-                let header = Header::decode(&block).ok();
-                Ok(header.filter(|header| belongs(header, number, self.named.uuid).is_ok()))
-            }
-        }
+        let file = self.disk.open(&path, Open::Read).ok()?;
+        disk::read_exact_at(&*file, &mut block, 0).ok()?;
+        let header = Header::decode(&block).ok();
+        header.filter(|header| belongs(header, number, self.named.uuid).is_ok())
     }
 }

@@ -18,6 +18,8 @@ pub enum Error {
     Locked,
     /// A write or sync of the active segment failed; only a restart, which reads the disk, helps.
     Poisoned,
+    /// What is here can be read, and nothing of it may be written: the sentence says why.
+    ReadOnly { what: String },
     /// This is not something that this build may open or write: the sentence says why.
     Refused { what: String },
 }
@@ -29,6 +31,10 @@ impl Error {
             return Error::Full;
         }
         Error::Io { what, path: path.to_owned(), source: Arc::new(source) }
+    }
+
+    pub fn read_only(what: impl Into<String>) -> Error {
+        Error::ReadOnly { what: what.into() }
     }
 
     pub fn refused(what: impl Into<String>) -> Error {
@@ -53,7 +59,7 @@ impl fmt::Display for Error {
             Error::Full => f.write_str("the disk is full"),
             Error::Locked => f.write_str("another process holds this data directory"),
             Error::Poisoned => f.write_str("the log failed to reach the disk and takes no more"),
-            Error::Refused { what } => f.write_str(what),
+            Error::ReadOnly { what } | Error::Refused { what } => f.write_str(what),
         }
     }
 }

@@ -32,9 +32,12 @@ pub(crate) fn recover(
     refusal: Option<Error>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Found, Error> {
-    sync_dir(ground)?;
+    let looking = refusal.is_some();
+    if !looking {
+        sync_dir(ground)?;
+    }
     let listed = Listed::read(ground)?;
-    let mut opening = Opening { ground, segments: Vec::new(), refusal };
+    let mut opening = Opening { ground, looking, segments: Vec::new(), refusal };
     if let Some((number, what)) = listed.missing {
         opening.note(Error::Corrupt { segment: number, offset: 0, what });
     }
@@ -45,7 +48,8 @@ pub(crate) fn recover(
         progress(Progress::Segment { nth: nth + 1, of: headers.len() });
         let next = headers.get(nth + 1).filter(|next| next.number == seen.number + 1);
         let next = next.and_then(|next| next.header);
-        opening.open_closed(seen, next)?;
+        let opened = opening.open_closed(seen, next);
+        opening.unless_looking(opened)?;
     }
     let mut before = match opening.segments.last() {
         Some(segment) => {
@@ -60,7 +64,8 @@ pub(crate) fn recover(
     };
     if let Some(last) = last {
         progress(Progress::Segment { nth: headers.len(), of: headers.len() });
-        if let Some(end) = opening.open_last(&last)? {
+        let opened = opening.open_last(&last);
+        if let Some(end) = opening.unless_looking(opened)?.flatten() {
             before = end;
         }
     }
@@ -168,6 +173,9 @@ struct Seen {
 
 struct Opening<'a> {
     ground: &'a Ground,
+    /// Nothing was to be written from the start, so that a segment that cannot be read keeps nobody
+    /// from the others.
+    looking: bool,
     segments: Vec<Arc<Segment>>,
     refusal: Option<Error>,
 }
@@ -175,6 +183,15 @@ struct Opening<'a> {
 impl Opening<'_> {
     fn note(&mut self, error: Error) {
         self.refusal.get_or_insert(error);
+    }
+
+    /// What went well; `None` for what did not, where that is only one segment less to be read.
+    fn unless_looking<T>(&self, opened: Result<T, Error>) -> Result<Option<T>, Error> {
+        match opened {
+            Ok(opened) => Ok(Some(opened)),
+            Err(_) if self.looking => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn damaged(&mut self, number: u32, damage: &[Damage]) {
@@ -187,7 +204,8 @@ impl Opening<'_> {
         let mut headers: Vec<Seen> = Vec::with_capacity(numbers.len());
         for number in numbers {
             let path = self.ground.dir.join(segment::file_name(*number));
-            let header = match read_header(self.ground, &path)? {
+            let read = self.unless_looking(read_header(self.ground, &path))?;
+            let header = match read.unwrap_or(Err(NoHeader::Damaged("it cannot be read"))) {
                 Ok(header) => belongs(&header, *number, self.ground.store)
                     .and_then(|()| {
                         continues(&header, headers.last().and_then(|seen| seen.header.as_ref()))
@@ -231,7 +249,7 @@ impl Opening<'_> {
             self.damaged(seen.number, &[Damage { offset: walk.end, what }]);
         }
         let end = walk.end.min(size);
-        let index = self.file(&header, &walk, index)?;
+        let index = self.file(&header, &walk, index);
         self.add(&seen.path, header, &*file, end, index)
     }
 
@@ -266,7 +284,7 @@ impl Opening<'_> {
             file.set_len(walk.end).map_err(|e| Error::io("cut", &seen.path, e))?;
             file.sync().map_err(|e| Error::io("sync", &seen.path, e))?;
         }
-        let index = self.file(&header, &walk, index)?;
+        let index = self.file(&header, &walk, index);
         self.add(&seen.path, header, &*file, walk.end, index)?;
         let Walk { end, chain, .. } = walk;
         Ok(Some(Before { number: header.number, base: header.base, end, chain }))
@@ -293,21 +311,17 @@ impl Opening<'_> {
         FiledIndex::open(file.map(size).ok()?, header, end, chain)
     }
 
-    /// Puts a fresh index into its file, unless nothing may be changed or the disk is full: it
+    /// Puts a fresh index into its file, unless nothing may be changed or it cannot be done: it
     /// serves from memory just as well, and the next open tries again.
-    fn file(&self, header: &Header, walk: &Walk, index: HotIndex) -> Result<Index, Error> {
+    fn file(&self, header: &Header, walk: &Walk, index: HotIndex) -> Index {
         if self.refusal.is_some() {
-            return Ok(Index::Hot(index));
+            return Index::Hot(index);
         }
         let path = self.ground.dir.join(index::file_name(header.number));
         let bytes = index.encode(header, walk.end, walk.chain, walk.batches);
-        match disk::replace(&*self.ground.disk, &path, &bytes) {
-            Ok(()) => {}
-            Err(e) if crate::error::is_full(&e) => return Ok(Index::Hot(index)),
-            Err(e) => return Err(Error::io("write", &path, e)),
-        }
-        let filed = self.filed_index(header, walk.end, walk.chain);
-        Ok(filed.map_or(Index::Hot(index), Index::Filed))
+        let filed = disk::replace(&*self.ground.disk, &path, &bytes).ok();
+        let filed = filed.and_then(|()| self.filed_index(header, walk.end, walk.chain));
+        filed.map_or(Index::Hot(index), Index::Filed)
     }
 }
 

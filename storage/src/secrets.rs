@@ -53,6 +53,8 @@ struct Inner {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     now: RwLock<Map>,
+    /// Why nothing may be changed, if nothing may.
+    refusal: RwLock<Option<Error>>,
     /// Held over the replacement of the file, so that changes come one after the other.
     changing: Mutex<()>,
 }
@@ -67,9 +69,30 @@ impl Secrets {
             }
             _ => {}
         }
+        Secrets::of(None, disk, dir)
+    }
+
+    /// Reads the file in `dir` and touches nothing; `why` is what every change gets for an answer.
+    pub(crate) fn look(why: Error, disk: Arc<dyn Disk>, dir: &Path) -> Result<Secrets, Error> {
+        Secrets::of(Some(why), disk, dir)
+    }
+
+    fn of(refusal: Option<Error>, disk: Arc<dyn Disk>, dir: &Path) -> Result<Secrets, Error> {
         let now = RwLock::new(read(disk.as_ref(), dir)?);
-        let inner = Inner { disk, path: dir.join(NAME), now, changing: Mutex::new(()) };
-        Ok(Secrets { inner: Arc::new(inner) })
+        let refusal = RwLock::new(refusal);
+        let (path, changing) = (dir.join(NAME), Mutex::new(()));
+        Ok(Secrets { inner: Arc::new(Inner { disk, path, now, refusal, changing }) })
+    }
+
+    /// From now on nothing is changed: damage was met after this was opened.
+    pub fn refuse(&self, why: Error) {
+        let mut refusal = self.inner.refusal.write().unwrap_or_else(PoisonError::into_inner);
+        refusal.get_or_insert(why);
+    }
+
+    /// Why nothing may be changed, if nothing may.
+    pub fn refusal(&self) -> Option<Error> {
+        self.inner.refusal.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn get(&self, name: &str) -> Option<Vec<u8>> {
@@ -96,6 +119,9 @@ impl Secrets {
     /// Puts (or, for `None`, removes) all of these or none of them.
     pub fn put_all(&self, changes: &[(&str, Option<&[u8]>)]) -> Result<(), Error> {
         let _changing = self.inner.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = self.refusal() {
+            return Err(why);
+        }
         let mut next = self.now(Map::clone);
         for &(name, secret) in changes {
             match secret {

@@ -27,7 +27,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::blobs::{BLOB_KEY_BYTES, Blobs};
-use crate::disk::{self, Disk, Open};
+use crate::disk::{self, Disk, Open, Space};
 use crate::error::Error;
 use crate::fields::{array_at, put, u32_at, u64_at};
 use crate::log::{Ground, Log, Shared};
@@ -115,7 +115,32 @@ pub(crate) struct Sizes {
 impl Store {
     /// Opens a data directory, or makes one where there is nothing yet. After a crash this is the
     /// recovery; see `recovery` for what it decides.
+    ///
+    /// What is damaged, of a newer Lodge, or on a disk that is mounted read-only is opened all the
+    /// same, to be read: then `Log::refusal` says why, and nothing is changed.
     pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: &Options,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Store, Error> {
+        Store::open_unless(None, disk, dir, options, progress)
+    }
+
+    /// Opens a data directory to be read only, whatever stands there: for when opening it for
+    /// writing went wrong. `why` is what every attempt to write gets for an answer.
+    pub fn look(
+        why: Error,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: &Options,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Store, Error> {
+        Store::open_unless(Some(why), disk, dir, options, progress)
+    }
+
+    fn open_unless(
+        refusal: Option<Error>,
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: &Options,
@@ -128,23 +153,34 @@ impl Store {
             _ => Error::io("lock", &path, e),
         })?;
         let lock = Arc::new(lock);
-        // A name that is seen may still stand in memory only, left there by a start that failed.
-        disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+        let space = disk.space(dir).map_err(|e| Error::io("measure the disk of", dir, e))?;
+        let refusal = refusal.or_else(|| {
+            let what = format!("the file system of {} is mounted read-only", dir.display());
+            space.read_only.then(|| Error::read_only(what))
+        });
+        if refusal.is_none() {
+            // A name that is seen may still stand in memory only, left there by a start that failed.
+            disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+        }
         let named = match read_name(&*disk, dir)? {
             Some(named) => named,
-            None => make(&*disk, dir)?,
+            None => refusal.clone().map_or_else(|| make(&*disk, dir), Err)?,
         };
         let ground = Ground {
-            sizes: options.judged_by(&*disk, dir)?,
+            sizes: options.judged_by(space),
             disk,
             dir: dir.join(LOG_NAME),
             store: named.uuid,
             epoch: named.epoch,
         };
-        let found = recovery::recover(&ground, named.refusal(), progress)?;
+        let refusal = refusal.or_else(|| named.refusal());
+        let found = recovery::recover(&ground, refusal, progress)?;
         let disk = ground.disk.clone();
         let log = Log { shared: Arc::new(Shared::new(ground, found, lock.clone())) };
-        let secrets = Secrets::open(disk.clone(), dir)?;
+        let secrets = match log.refusal() {
+            None => Secrets::open(disk.clone(), dir)?,
+            Some(why) => Secrets::look(why, disk.clone(), dir)?,
+        };
         let key = blob_key(&*disk, &secrets)?;
         let blobs = Blobs::open(disk, dir, &key, lock, log.refusal())?;
         Ok(Store { log, blobs, secrets })
@@ -152,15 +188,14 @@ impl Store {
 }
 
 impl Options {
-    fn judged_by(&self, disk: &dyn Disk, dir: &Path) -> Result<Sizes, Error> {
-        let space = disk.space(dir).map_err(|e| Error::io("measure the disk of", dir, e))?;
+    fn judged_by(&self, space: Space) -> Sizes {
         let spare_bytes = self.spare_bytes_max.min(space.total_bytes / SPARE_SHARE_OF_DISK);
         let spares = (spare_bytes / self.segment_bytes.max(1)).min(SPARES_MAX);
-        Ok(Sizes {
+        Sizes {
             segment_bytes: self.segment_bytes,
             first_segment_bytes: self.first_segment_bytes,
             spares_max: spares as usize,
-        })
+        }
     }
 }
 
@@ -173,9 +208,9 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn refusal(&self) -> Option<Error> {
+    pub(crate) fn refusal(&self) -> Option<Error> {
         (self.min_writer > BUILD).then(|| {
-            Error::refused(
+            Error::read_only(
                 "this store was written by a newer Lodge: this build can read it, not write it",
             )
         })

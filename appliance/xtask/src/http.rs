@@ -28,6 +28,10 @@ pub(crate) fn get(to: SocketAddr, path: &str) -> Done<Answer> {
     ask(to, &format!("GET {path} HTTP/1.1\r\n"), &[], b"")
 }
 
+pub(crate) fn get_with(to: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Done<Answer> {
+    ask(to, &format!("GET {path} HTTP/1.1\r\n"), headers, b"")
+}
+
 pub(crate) fn post(
     to: SocketAddr,
     path: &str,
@@ -40,6 +44,15 @@ pub(crate) fn post(
         headers,
         body.to_string().as_bytes(),
     )
+}
+
+pub(crate) fn post_bytes(
+    to: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Done<Answer> {
+    ask(to, &format!("POST {path} HTTP/1.1\r\n"), headers, body)
 }
 
 fn ask(to: SocketAddr, start: &str, headers: &[(&str, &str)], body: &[u8]) -> Done<Answer> {

@@ -5,8 +5,10 @@
 
 mod bench;
 mod browsers;
+mod damage;
 mod deb;
 mod demo;
+mod full;
 mod fuzz;
 mod generate;
 mod house;
@@ -14,12 +16,15 @@ mod http;
 mod load;
 mod machine;
 mod proxy;
+mod restarts;
 mod run;
+mod settings;
 mod tally;
 mod test;
 mod tools;
 mod torture;
 mod trial;
+mod visitor;
 mod web;
 
 use argh::FromArgs;

@@ -43,7 +43,7 @@ pub(crate) fn proof(house: &House) -> Found {
             &config,
             format!(
                 // One process, so that ending it leaves no worker behind.
-                "daemon off;\nmaster_process off;\npid {};\nerror_log {} warn;\nevents {{}}\nhttp {{\naccess_log off;\n{scratch}{site}\n}}\n",
+                "daemon off;\nmaster_process off;\nuser root;\npid {};\nerror_log {} warn;\nevents {{}}\nhttp {{\naccess_log off;\n{scratch}{site}\n}}\n",
                 at("nginx.pid"),
                 at("error.log")
             ),

@@ -2,10 +2,11 @@
 //! and root; what the machine forbids is skipped by name and counted.
 
 use crate::{
-    browsers, deb, fuzz,
+    browsers, damage, deb, full, fuzz,
     house::House,
-    load, machine, proxy,
+    load, machine, proxy, restarts,
     run::{self, Done},
+    settings,
     tally::{self, Found, Tally},
     tools, web,
 };
@@ -28,11 +29,15 @@ type Step = (&'static str, fn(&House) -> Found);
 
 /// In the order of what fails soonest.
 const QUICK: [Step; 3] = [("format", format), ("lints", lints), ("unit tests", unit_tests)];
-const FULL: [Step; 10] = [
+const FULL: [Step; 14] = [
     ("web bundle", web::fresh),
     ("web tests", web_tests),
     ("dependencies", dependencies),
     ("fuzz targets", fuzz::compile),
+    ("settings", settings::proof),
+    ("damage", damage::proof),
+    ("disk full", full::proof),
+    ("restarts", restarts::proof),
     ("unit exposure", unit_exposure),
     ("package", package),
     ("whole machine", whole_machine),

@@ -15,6 +15,8 @@ use std::{
 };
 
 const READY_MAX: Duration = Duration::from_secs(60);
+/// Longer than any start of a small store, however spoiled.
+const ATTEMPT_MAX: Duration = Duration::from_secs(30);
 /// Fine enough for a start that should take 100 ms, coarse enough not to be the load.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -113,7 +115,7 @@ pub(crate) struct Settings<'a> {
 }
 
 impl Settings<'_> {
-    fn toml(&self, folder: &Path) -> String {
+    pub(crate) fn toml(&self, folder: &Path) -> String {
         // JSON strings are TOML strings.
         let text = |text: &str| Value::from(text).to_string();
         let path = |name: &str| text(&folder.join(name).to_string_lossy());
@@ -136,18 +138,90 @@ pub(crate) fn free_address() -> Done<SocketAddr> {
         .map_err(|error| format!("no free port on loopback: {error}"))
 }
 
-fn launch(
-    binary: &Path,
-    config: &Path,
-    folder: &Path,
-    address: SocketAddr,
-) -> Done<(Child, Duration)> {
+/// What a server made of the data that it was given.
+pub(crate) enum Outcome {
+    Open(Trial),
+    /// It serves, and `/readyz` says why nothing is taken.
+    ReadOnly(Trial, String),
+    /// It ended by itself; its last words are all that it said.
+    Refused {
+        code: Option<i32>,
+        said: String,
+    },
+}
+
+impl Trial {
+    /// As `start`, for data that may be spoiled. An error is only a server that neither serves nor ends.
+    pub(crate) fn attempt(
+        binary: &Path,
+        folder: &Path,
+        settings: &Settings<'_>,
+    ) -> Done<(Outcome, String)> {
+        let config = folder.join("lodge.toml");
+        house::write(&config, settings.toml(folder))?;
+        let log = folder.join("server.log");
+        house::write(&log, "")?;
+        let mut child = spawn(binary, &config, folder)?;
+        let start = Instant::now();
+        loop {
+            let ready = http::get(settings.address, "/readyz");
+            let ended = child.try_wait().map_err(|error| error.to_string())?;
+            let said = || fs::read_to_string(&log).unwrap_or_default();
+            if let Some(ended) = ended {
+                let said = said();
+                return Ok((Outcome::Refused { code: ended.code(), said: said.clone() }, said));
+            }
+            if let Ok(ready) = ready {
+                let (binary, address) = (binary.to_owned(), settings.address);
+                let ready_after = start.elapsed();
+                let trial = Self { binary, config, address, child, ready_after };
+                let outcome = match ready.status {
+                    200 => Outcome::Open(trial),
+                    _ => Outcome::ReadOnly(trial, String::from_utf8_lossy(&ready.body).into()),
+                };
+                return Ok((outcome, said()));
+            }
+            if start.elapsed() > ATTEMPT_MAX {
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err(format!("the server neither serves nor ends:\n{}", said()));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Starts and kills without waiting for it to be ready: somewhere in its recovery.
+    pub(crate) fn kill_during_start(&mut self, after: Duration) -> Done {
+        let folder = self.config.parent().ok_or("the settings lie nowhere")?;
+        self.child = spawn(&self.binary, &self.config, folder)?;
+        std::thread::sleep(after);
+        self.kill()
+    }
+
+    /// Asks it to end, as systemd does.
+    pub(crate) fn terminate(&self) -> Done {
+        run::ask(Command::new("kill").args(["-TERM", &self.child.id().to_string()])).map(drop)
+    }
+
+    /// `lodge check --json` beside it: the exit code and the object.
+    pub(crate) fn check(binary: &Path, folder: &Path) -> Done<(Option<i32>, Value)> {
+        let out = Command::new(binary)
+            .args(["check", "--json", "--config"])
+            .arg(folder.join("lodge.toml"))
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("lodge check: {error}"))?;
+        let said = String::from_utf8_lossy(&out.stdout);
+        let value = serde_json::from_str(&said).map_err(|error| format!("{error}: {said}"))?;
+        Ok((out.status.code(), value))
+    }
+}
+
+fn spawn(binary: &Path, config: &Path, folder: &Path) -> Done<Child> {
     let log = folder.join("server.log");
     let open = || fs::OpenOptions::new().create(true).append(true).open(&log);
     let (out, err) =
         open().and_then(|out| Ok((out, open()?))).map_err(|error| error.to_string())?;
-    let start = Instant::now();
-    let mut child = Command::new(binary)
+    Command::new(binary)
         .arg("serve")
         .arg("--config")
         .arg(config)
@@ -155,7 +229,18 @@ fn launch(
         .stdout(out)
         .stderr(err)
         .spawn()
-        .map_err(|error| format!("{}: {error}", binary.display()))?;
+        .map_err(|error| format!("{}: {error}", binary.display()))
+}
+
+fn launch(
+    binary: &Path,
+    config: &Path,
+    folder: &Path,
+    address: SocketAddr,
+) -> Done<(Child, Duration)> {
+    let log = folder.join("server.log");
+    let start = Instant::now();
+    let mut child = spawn(binary, config, folder)?;
     loop {
         if http::get(address, "/readyz").is_ok_and(|answer| answer.status == 200) {
             return Ok((child, start.elapsed()));
@@ -174,7 +259,7 @@ fn launch(
 }
 
 /// 96 random bits as a word that can be typed.
-fn secret() -> Done<String> {
+pub(crate) fn secret() -> Done<String> {
     use std::io::Read as _;
     let mut bytes = [0; 12];
     fs::File::open("/dev/urandom")

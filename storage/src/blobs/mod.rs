@@ -142,6 +142,11 @@ impl Blobs {
         }
     }
 
+    /// From now on every upload gets this for an answer: damage was met after this was opened.
+    pub fn refuse(&self, why: Error) {
+        self.room.refuse(why);
+    }
+
     /// Answers the uploads that have finished, refuses all others from now on, and closes the
     /// segment. Clones may live on and read.
     pub fn close(&self) {

@@ -78,6 +78,11 @@ impl Room {
         &self.folder
     }
 
+    pub(super) fn refuse(&self, why: Error) {
+        let mut filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
+        filling.refusal.get_or_insert(why);
+    }
+
     pub(super) fn close(&self) {
         let mut filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
         filling.refusal.get_or_insert_with(sync::stopping);

@@ -34,7 +34,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     fn space(&self, dir: &Path) -> io::Result<Space>;
     /// Locks a file (made when absent) against every other process until the answer is dropped.
-    /// `WouldBlock` when somebody else holds it.
+    /// `WouldBlock` when somebody else holds it. Where nothing can be written, one that is there is
+    /// enough.
     fn lock(&self, path: &Path) -> io::Result<Lock>;
     /// Bytes that nobody can foresee; the simulated disk draws them from its seed.
     fn random(&self, bytes: &mut [u8]) -> io::Result<()>;
@@ -78,6 +79,8 @@ pub enum Open {
 pub struct Space {
     pub total_bytes: u64,
     pub free_bytes: u64,
+    /// It is mounted so that nothing can be written, as a kernel does to one that failed.
+    pub read_only: bool,
 }
 
 /// Held as long as it lives.

@@ -57,12 +57,19 @@ impl Disk for RealDisk {
         Ok(Space {
             total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
             free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            read_only: stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
         })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Lock> {
-        let file = match open_regular(path, Open::Create) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => open_regular(path, Open::Write)?,
+        let opened = match open_regular(path, Open::Create) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => open_regular(path, Open::Write),
+            other => other,
+        };
+        let file = match opened {
+            Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                open_regular(path, Open::Read)?
+            }
             other => other?,
         };
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;

@@ -468,7 +468,7 @@ impl Disk for SimDisk {
         let mut world = self.world();
         world.call()?;
         let free_bytes = world.capacity_bytes.saturating_sub(world.used_bytes());
-        Ok(Space { total_bytes: world.capacity_bytes, free_bytes })
+        Ok(Space { total_bytes: world.capacity_bytes, free_bytes, read_only: false })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Lock> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Store, as_new, everything, open, pen, small, text};
-use crate::disk::{Disk, RealDisk, SimDisk};
+use crate::disk::{Disk, RealDisk, RecordingDisk, SimDisk, Verb};
 use crate::fields::put;
 use crate::{Error, Lane, NewRecord, NoPlace, Position, check};
 
@@ -415,4 +415,54 @@ fn no_place_is_given_by_a_scribe_of_a_poisoned_log() {
     let seqs = store.log.head(1, Lane::Public);
     assert!((1..=2).contains(&seqs));
     assert!(super::pen(&store).is_ok());
+}
+
+#[test]
+fn what_is_only_looked_at_is_read_and_not_touched() {
+    let (disk, all) = grown(3);
+    let recording = RecordingDisk::new(Arc::new(disk));
+    let shared: Arc<dyn Disk> = Arc::new(recording.clone());
+    let why = Error::read_only("it failed five times");
+    let store = Store::look(why, shared, Path::new(DIR), &small(), &mut |_| {}).unwrap();
+    assert_eq!(everything(&store).unwrap(), all);
+    assert_eq!(store.log.page(1, Lane::Public, 0, 100).unwrap().len(), 6);
+    let refused = [
+        pen(&store).err(),
+        store.secrets.put("a", b"b").err(),
+        store.blobs.begin(1).err(),
+        store.log.refusal(),
+    ];
+    for refused in refused {
+        assert_eq!(refused.unwrap().to_string(), "it failed five times");
+    }
+    drop(store);
+    let mut calls = recording.take_calls();
+    // The data directory itself, which is there.
+    calls.retain(|call| ![Verb::Map, Verb::CreateDir].contains(&call.verb));
+    assert_eq!(calls, []);
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_keeps_nobody_from_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    for seq in 1..=3 {
+        let store = open(&disk, dir.path(), &small()).unwrap();
+        let pen = pen(&store).unwrap();
+        pen.append(vec![text(1, Lane::Public, seq, "what was said")], 0);
+        pen.wait(1);
+        pen.scribe.close();
+    }
+    let second = dir.path().join("log/00000002.seg");
+    std::fs::remove_file(&second).unwrap();
+    std::fs::create_dir(&second).unwrap();
+    assert!(matches!(open(&disk, dir.path(), &small()), Err(Error::Io { .. })));
+    let why = Error::read_only("it failed five times");
+    let store = Store::look(why, disk.clone(), dir.path(), &small(), &mut |_| {}).unwrap();
+    assert_eq!(store.log.page(1, Lane::Public, 0, 100).unwrap().len(), 1, "the newest one");
+    let report = check(&*disk, dir.path(), &mut |_| {}).unwrap();
+    assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
+    assert_eq!(report.findings[0].file, "log/00000002.seg");
+    assert!(report.read_only.is_some());
+    assert_eq!(report.records, 2);
 }
