@@ -72,6 +72,8 @@ export class Talk {
   /** When the newest public entry came. */
   time_ms = $state(0);
   unread = $state(0);
+  /** Whether `unread` counts messages. A list only says how many entries are new, and not all of them are messages. */
+  counted = $state(true);
   vouched = $state<boolean | null>(null);
   device = $state("");
   page = $state("");
@@ -206,11 +208,11 @@ class Desk {
     return talks.sort((a, b) => b.time_ms - a.time_ms);
   }
 
-  /** What waits for this agent: theirs, and nobody's. */
+  /** Conversations in which something new waits for this agent: theirs, and nobody's. */
   get unread(): number {
     let sum = 0;
     for (const talk of this.talks.values()) {
-      if (talk.open && (talk.assignee === null || this.isSelf(talk.assignee.id))) sum += talk.unread;
+      if (talk.open && talk.unread > 0 && (talk.assignee === null || this.isSelf(talk.assignee.id))) sum += 1;
     }
     return sum;
   }
@@ -451,6 +453,7 @@ class Desk {
     if (row.visitor.device) talk.device = row.visitor.device;
     // A row may be older than what the session said meanwhile.
     if (row.public_head < talk.head) return;
+    const untold = row.public_head > talk.head;
     talk.head = row.public_head;
     talk.assignee = row.assignee ? this.person(row.assignee.id, "agent", row.assignee.name) : null;
     talk.open = row.state === "open";
@@ -463,7 +466,13 @@ class Desk {
     talk.time_ms ||= row.opened_ms;
     // What was answered needs nobody's attention, whoever read it.
     const answered = talk.last !== null && talk.last.author !== "visitor";
-    talk.unread = answered ? 0 : Math.max(0, Math.min(row.unread, row.public_head - talk.read_to));
+    const fresh = answered ? 0 : Math.max(0, Math.min(row.unread, row.public_head - talk.read_to));
+    // What was counted as it came stays counted.
+    if (fresh === 0) talk.unread = 0;
+    else if (talk.unread === 0 || untold) {
+      talk.unread = fresh;
+      talk.counted = false;
+    }
   }
 
   #conversation(seen: Conversation): void {
@@ -505,6 +514,7 @@ class Desk {
     if (body.kind !== "text" && body.kind !== "file") return;
     const author = this.people.get(author_id)?.kind ?? "system";
     if (author === "visitor" && seq > talk.read_to) {
+      if (talk.unread === 0) talk.counted = true;
       talk.unread += 1;
       if (talk === this.shown && !place.awake && talk.seam === 0) talk.seam = seq - 1;
     }

@@ -83,7 +83,7 @@ const panel = el(
   "main",
   "panel",
   { hidden: true },
-  el("header", "head", {}, face, el("div", "names", {}, title, subtitle), bridge.framed || bridge.takes("link") ? closer : ""),
+  el("header", "head", {}, face, el("div", "names", {}, title, subtitle), bridge.framed || bridge.takes("close") ? closer : ""),
   notice,
   el("div", "middle", {}, log.element, log.jumpButton, toast),
   composer.element,
@@ -224,10 +224,13 @@ function read(): void {
 }
 
 let quiet: ReturnType<typeof setTimeout> | undefined;
+let warned = "";
 /** A short break is nobody's business; a longer one is said quietly. */
 function connection(): void {
   clearTimeout(quiet);
-  const { status } = client;
+  const { status, refusal } = client;
+  // For whoever wrote the page: a token that is not good makes its bearer a stranger, which nobody else notices.
+  if (refusal && refusal.text !== warned) console.warn(`Lodge: ${(warned = refusal.text)}`);
   if (status === "connected" || status === "idle") notice.hidden = true;
   else if (status === "connecting" || status === "waiting") quiet = setTimeout(() => warn(navigator.onLine === false ? "no_connection" : "connecting"), QUIET_MS);
   else if (status === "elsewhere") {
@@ -237,7 +240,6 @@ function connection(): void {
     notice.hidden = false;
   } else if (status === "login") warn("sign_in");
   else {
-    const { refusal } = client;
     notice.replaceChildren(refusal ? words.refusal(refusal.code, refusal.text) : "");
     notice.hidden = false;
   }

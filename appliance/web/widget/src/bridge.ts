@@ -19,7 +19,7 @@ export type ToHost =
   | ["file", string, string, string];
 
 /** What a host may take over: named when the chat is opened. */
-export type Takes = "identity" | "link" | "file";
+export type Takes = "identity" | "link" | "file" | "close";
 
 export interface FromHost {
   open?(): void;

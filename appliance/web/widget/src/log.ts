@@ -47,7 +47,6 @@ export class Log {
   private readonly list: HTMLElement;
   private readonly greeting: HTMLElement;
   private readonly dots: HTMLElement;
-  private readonly status: HTMLElement;
   private readonly jump: HTMLButtonElement;
   private readonly lines = new Map<string, { made: string; element: HTMLElement }>();
   private atEnd = true;
@@ -60,11 +59,12 @@ export class Log {
     this.greeting = el("div", "greeting");
     this.list = el("div", "lines", { role: "log", "aria-live": "polite", "aria-label": words.say("messages") });
     this.dots = el("div", "dots", { "aria-hidden": "true", hidden: true }, el("i", ""), el("i", ""), el("i", ""));
-    this.status = el("div", "status");
-    this.element = el("div", "log", { tabindex: "0" }, this.greeting, this.list, this.dots, this.status);
+    this.element = el("div", "log", { tabindex: "0" }, this.greeting, this.list, this.dots);
     this.jump = el("button", "jump", { type: "button", hidden: true }, icon("down"), el("span", ""));
     this.jump.addEventListener("click", () => this.toEnd(true));
     this.element.addEventListener("scroll", () => this.scrolled(), { passive: true });
+    // A keyboard that opens, a box that grows with what is written: the end stays the end.
+    new ResizeObserver(() => this.atEnd && this.toEnd()).observe(this.element);
   }
 
   get jumpButton(): HTMLButtonElement {
@@ -118,7 +118,6 @@ export class Log {
       if (held.element === next) next = next.nextElementSibling;
       else this.list.insertBefore(held.element, next);
     }
-    this.setStatus(items);
     if (anchor?.isConnected) this.element.scrollTop += anchor.offsetTop - top;
     if (this.atEnd) this.toEnd();
     else this.setJump();
@@ -173,6 +172,7 @@ export class Log {
     const { words } = this.needs;
     const lines: Line[] = [];
     const now = Date.now();
+    const newest = this.newestOwn(items);
     let day = NaN;
     let before: Item | undefined;
     items.forEach((item, index) => {
@@ -193,7 +193,7 @@ export class Log {
       const first = !before || !this.together(before, item);
       const after = items.slice(index + 1).find(isShown);
       const last = !after || !isMessage(after) || !this.together(item, after) || midnight(timeOf(after)) !== day;
-      lines.push(this.messageOf(item, first, last));
+      lines.push(this.messageOf(item, first, last, item === newest ? this.reached(item) : ""));
       before = item;
     });
     return lines;
@@ -224,7 +224,7 @@ export class Log {
     return words.say("unknown");
   }
 
-  private messageOf(item: Item, first: boolean, last: boolean): Line {
+  private messageOf(item: Item, first: boolean, last: boolean, reached: string): Line {
     const { client, words } = this.needs;
     const own = this.isOwn(item);
     const author = client.persons.get(this.authorOf(item));
@@ -238,7 +238,8 @@ export class Log {
         content.fill(bubble);
         const face = own ? "" : el("div", "face", { "aria-hidden": "true" }, initials(name));
         const said = el("span", "hidden", {}, `${name}: `);
-        const meta = el("div", "meta");
+        // The log is read out as it grows; times and marks that change in it are not.
+        const meta = el("div", "meta", { "aria-live": "off" });
         return el("div", "message", {}, face, el("div", "column", {}, said, bubble, meta));
       },
       update: (element) => {
@@ -248,16 +249,17 @@ export class Log {
         element.className = `message ${own ? "own" : "theirs"} ${first ? "first" : ""} ${last ? "last" : ""} ${way}`;
         const share = pending ? this.shares.get(pending.key) : undefined;
         if (share !== undefined) element.style.setProperty("--share", String(share));
-        this.setMeta(element.querySelector(".meta") as HTMLElement, item, last);
+        this.setMeta(element.querySelector(".meta") as HTMLElement, item, last, reached);
       },
     };
   }
 
-  /** Under a message: when it was said, or why it was not and what can be done. */
-  private setMeta(meta: HTMLElement, { entry, pending }: Item, last: boolean): void {
+  /** Under a message: when it was said and how far it has got, or why it was not and what can be done. */
+  private setMeta(meta: HTMLElement, { entry, pending }: Item, last: boolean, reached: string): void {
     const { client, words } = this.needs;
     const refused = pending?.refused;
-    const state = refused ? `no ${refused.code}` : entry?.gone ? "gone" : last ? words.time(entry?.time_ms ?? pending?.made_ms ?? 0) : "";
+    const time = last || reached ? words.time(entry?.time_ms ?? pending?.made_ms ?? 0) : "";
+    const state = refused ? `no ${refused.code}` : entry?.gone ? "gone" : reached ? `${time} · ${reached}` : time;
     if (meta.dataset.state === state) return;
     meta.dataset.state = state;
     meta.replaceChildren();
@@ -345,22 +347,22 @@ export class Log {
     if (caption) bubble.append(el("p", "caption", {}, ...linked(caption, this.needs.onlink)));
   }
 
-  /** Under the last own message: how far it has got. */
-  private setStatus(items: Item[]): void {
-    const { client, words } = this.needs;
-    const shown = items.filter(isShown);
-    const last = shown[shown.length - 1];
-    let text = "";
-    if (last && isMessage(last) && this.isOwn(last) && !last.pending?.refused) {
-      if (last.pending) text = words.say(last.accepted ? "sent" : "sending");
-      else {
-        const { conversation, seq } = last.entry;
-        const others = Object.entries(client.conversations.get(conversation)?.marks ?? {}).filter(([id]) => id !== client.self);
-        const far = (mark: "read" | "delivered") => others.some(([, marks]) => marks[mark] >= seq);
-        text = words.say(far("read") ? "read" : far("delivered") ? "delivered" : "sent");
-      }
+  /** The last message, if it is our own: what was answered needs no word about how far it got. */
+  private newestOwn(items: Item[]): Item | undefined {
+    for (let index = items.length - 1; index >= 0; index -= 1) {
+      const item = items[index] as Item;
+      if (isMessage(item)) return this.isOwn(item) ? item : undefined;
     }
-    setText(this.status, text);
+    return undefined;
+  }
+
+  private reached(item: Item): string {
+    const { client, words } = this.needs;
+    if (item.pending) return item.pending.refused ? "" : words.say(item.accepted ? "sent" : "sending");
+    const { conversation, seq } = item.entry;
+    const others = Object.entries(client.conversations.get(conversation)?.marks ?? {}).filter(([id]) => id !== client.self);
+    const far = (mark: "read" | "delivered") => others.some(([, marks]) => marks[mark] >= seq);
+    return words.say(far("read") ? "read" : far("delivered") ? "delivered" : "sent");
   }
 }
 
