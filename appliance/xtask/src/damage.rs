@@ -195,7 +195,7 @@ impl Life {
         let folder = self.copy(house)?;
         let path = folder.join("data").join(case.file);
         (case.spoil)(&path)?;
-        let before = fs::read(&path).ok();
+        let before = content(&path);
         // First, because a start may mend what it finds.
         house::write(&folder.join("lodge.toml"), self.settings().toml(&folder))?;
         let (code, report) = Trial::check(&self.binary, &folder)?;
@@ -292,20 +292,21 @@ impl Life {
     }
 }
 
-/// Besides log lines, which begin with their level, one line that begins with the program's name.
+/// Besides log lines, which begin with their time, one line that begins with the program's name.
 pub(crate) fn one_sentence(said: &str) -> bool {
-    let levels = ["INFO ", "WARN ", "ERROR "];
-    let is_log = |line: &&str| levels.iter().any(|level| line.trim_start().starts_with(level));
+    let is_log = |line: &&str| line.starts_with(|first: char| first.is_ascii_digit());
     let plain: Vec<&str> = said.lines().filter(|line| !is_log(line)).collect();
     matches!(plain[..], [line] if line.starts_with("lodge: "))
 }
 
+/// Nothing where something else than a file stands: a pipe would be waited for.
+fn content(path: &Path) -> Option<Vec<u8>> {
+    let found = fs::symlink_metadata(path).ok()?;
+    if found.is_file() { fs::read(path).ok() } else { None }
+}
+
 fn untouched(path: &Path, before: Option<Vec<u8>>) -> Done {
-    if fs::read(path).ok() == before {
-        Ok(())
-    } else {
-        Err("it touched what is damaged".to_owned())
-    }
+    if content(path) == before { Ok(()) } else { Err("it touched what is damaged".to_owned()) }
 }
 
 // -- ways to spoil a file
@@ -433,7 +434,7 @@ mod tests {
 
     #[test]
     fn one_sentence_is_told_from_many() {
-        assert!(one_sentence(" INFO reading\nlodge: it is damaged\n"));
+        assert!(one_sentence("2026-01-01T00:00:00Z  INFO reading\nlodge: it is damaged\n"));
         assert!(!one_sentence("lodge: it is\nlodge: damaged\n"));
         assert!(!one_sentence("thread 'main' panicked\nlodge: it is damaged\n"));
         assert!(!one_sentence(""));
