@@ -9,6 +9,7 @@ mod deb;
 mod demo;
 mod fuzz;
 mod generate;
+mod hostile;
 mod house;
 mod http;
 mod load;

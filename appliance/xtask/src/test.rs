@@ -2,7 +2,7 @@
 //! and root; what the machine forbids is skipped by name and counted.
 
 use crate::{
-    browsers, deb, fuzz,
+    browsers, deb, fuzz, hostile,
     house::House,
     load, machine, proxy,
     run::{self, Done},
@@ -28,7 +28,7 @@ type Step = (&'static str, fn(&House) -> Found);
 
 /// In the order of what fails soonest.
 const QUICK: [Step; 3] = [("format", format), ("lints", lints), ("unit tests", unit_tests)];
-const FULL: [Step; 10] = [
+const FULL: [Step; 11] = [
     ("web bundle", web::fresh),
     ("web tests", web_tests),
     ("dependencies", dependencies),
@@ -36,6 +36,7 @@ const FULL: [Step; 10] = [
     ("unit exposure", unit_exposure),
     ("package", package),
     ("whole machine", whole_machine),
+    ("hostile", hostile::proof),
     ("proxy", proxy::proof),
     ("browsers", browsers::conversation),
     ("kill -9", kills),

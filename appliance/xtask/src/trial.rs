@@ -23,6 +23,7 @@ pub(crate) struct Trial {
     pub(crate) config: PathBuf,
     pub(crate) address: SocketAddr,
     child: Child,
+    ready: Ready,
     /// From the start of the process to the first good answer of `/readyz`.
     pub(crate) ready_after: Duration,
 }
@@ -39,14 +40,20 @@ impl Trial {
     pub(crate) fn start(binary: &Path, folder: &Path, settings: &Settings<'_>) -> Done<Self> {
         let config = folder.join("lodge.toml");
         house::write(&config, settings.toml(folder))?;
-        let (child, ready_after) = launch(binary, &config, folder, settings.address)?;
+        let ready = if settings.mode == "tls" { ready_over_tls } else { ready_in_clear };
+        let (child, ready_after) = launch(binary, &config, folder, settings.address, ready)?;
         Ok(Self {
             binary: binary.to_owned(),
             config,
             address: settings.address,
             child,
+            ready,
             ready_after,
         })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// As an operator's first minutes: the one-time address, an account, a site.
@@ -93,7 +100,8 @@ impl Trial {
 
     pub(crate) fn restart(&mut self) -> Done {
         let folder = self.config.parent().ok_or("the settings lie nowhere")?;
-        (self.child, self.ready_after) = launch(&self.binary, &self.config, folder, self.address)?;
+        (self.child, self.ready_after) =
+            launch(&self.binary, &self.config, folder, self.address, self.ready)?;
         Ok(())
     }
 }
@@ -107,7 +115,7 @@ impl Drop for Trial {
 
 pub(crate) struct Settings<'a> {
     pub(crate) address: SocketAddr,
-    /// "plain" or "proxy".
+    /// "plain", "proxy" or "tls".
     pub(crate) mode: &'a str,
     pub(crate) public_url: &'a str,
 }
@@ -136,11 +144,23 @@ pub(crate) fn free_address() -> Done<SocketAddr> {
         .map_err(|error| format!("no free port on loopback: {error}"))
 }
 
+/// Whether a server says that it is ready.
+type Ready = fn(SocketAddr) -> bool;
+
+fn ready_in_clear(to: SocketAddr) -> bool {
+    http::get(to, "/readyz").is_ok_and(|answer| answer.status == 200)
+}
+
+fn ready_over_tls(to: SocketAddr) -> bool {
+    http::get_over_tls(to, "/readyz").is_ok_and(|answer| answer.status == 200)
+}
+
 fn launch(
     binary: &Path,
     config: &Path,
     folder: &Path,
     address: SocketAddr,
+    ready: Ready,
 ) -> Done<(Child, Duration)> {
     let log = folder.join("server.log");
     let open = || fs::OpenOptions::new().create(true).append(true).open(&log);
@@ -157,7 +177,7 @@ fn launch(
         .spawn()
         .map_err(|error| format!("{}: {error}", binary.display()))?;
     loop {
-        if http::get(address, "/readyz").is_ok_and(|answer| answer.status == 200) {
+        if ready(address) {
             return Ok((child, start.elapsed()));
         }
         let ended = child.try_wait().map_err(|error| error.to_string())?;
