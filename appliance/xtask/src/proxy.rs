@@ -42,7 +42,7 @@ pub(crate) fn proof(house: &House) -> Found {
         house::write(
             &config,
             format!(
-                "daemon off;\nuser root;\npid {};\nerror_log {} warn;\nevents {{}}\nhttp {{\naccess_log off;\n{scratch}{site}\n}}\n",
+                "daemon off;\nmaster_process off;\nuser root;\npid {};\nerror_log {} warn;\nevents {{}}\nhttp {{\naccess_log off;\n{scratch}{site}\n}}\n",
                 at("nginx.pid"),
                 at("error.log")
             ),
