@@ -98,10 +98,10 @@ pub(super) fn behave(to: SocketAddr, app: &str, stop: &AtomicBool) -> Done<u64> 
                     (Some("entry"), _) if frame["body"]["kind"] == "text" => {
                         seen.push(frame["body"]["text"].as_str().unwrap_or_default().to_owned());
                     }
-                    (Some("entry"), _) if frame["body"]["kind"] == "opened" => {
-                        if frame["body"]["page"] != PAGE {
-                            return Err(failed(format!("the page came back as {frame}")));
-                        }
+                    (Some("entry"), _)
+                        if frame["body"]["kind"] == "opened" && frame["body"]["page"] != PAGE =>
+                    {
+                        return Err(failed(format!("the page came back as {frame}")));
                     }
                     (Some("refused" | "goaway" | "resync"), _) => {
                         return Err(failed(frame.to_string()));
