@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::{
     io::{Read, Write as _},
     net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -30,6 +31,29 @@ pub(crate) fn get(to: SocketAddr, path: &str) -> Done<Answer> {
 
 pub(crate) fn get_with(to: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Done<Answer> {
     ask(to, &format!("GET {path} HTTP/1.1\r\n"), headers, b"")
+}
+
+/// Through OpenSSL, whoever's certificate it is: these are servers that a test has just started.
+pub(crate) fn get_over_tls(to: SocketAddr, path: &str) -> Done<Answer> {
+    let failed = |error: std::io::Error| format!("openssl: {error}");
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-connect", &to.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
+    // Where nobody listens the client is gone already, and its output says so.
+    let mut stdin = client.stdin.take();
+    let _ = stdin.as_mut().map(|stdin| stdin.write_all(request.as_bytes()));
+    let mut bytes = Vec::new();
+    let read = client.stdout.take().map(|out| out.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes));
+    drop(stdin);
+    let _ = client.kill();
+    client.wait().map_err(failed)?;
+    read.transpose().map_err(failed)?;
+    parse(&bytes).ok_or_else(|| format!("{to}: what came back is not HTTP"))
 }
 
 pub(crate) fn post(

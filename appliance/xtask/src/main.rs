@@ -11,6 +11,7 @@ mod demo;
 mod full;
 mod fuzz;
 mod generate;
+mod hostile;
 mod house;
 mod http;
 mod load;

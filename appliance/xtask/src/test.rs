@@ -2,7 +2,7 @@
 //! and root; what the machine forbids is skipped by name and counted.
 
 use crate::{
-    browsers, damage, deb, full, fuzz,
+    browsers, damage, deb, full, fuzz, hostile,
     house::House,
     load, machine, proxy, restarts,
     run::{self, Done},
@@ -29,7 +29,7 @@ type Step = (&'static str, fn(&House) -> Found);
 
 /// In the order of what fails soonest.
 const QUICK: [Step; 3] = [("format", format), ("lints", lints), ("unit tests", unit_tests)];
-const FULL: [Step; 14] = [
+const FULL: [Step; 15] = [
     ("web bundle", web::fresh),
     ("web tests", web_tests),
     ("dependencies", dependencies),
@@ -41,6 +41,7 @@ const FULL: [Step; 14] = [
     ("unit exposure", unit_exposure),
     ("package", package),
     ("whole machine", whole_machine),
+    ("hostile", hostile::proof),
     ("proxy", proxy::proof),
     ("browsers", browsers::conversation),
     ("kill -9", kills),

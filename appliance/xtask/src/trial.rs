@@ -25,6 +25,7 @@ pub(crate) struct Trial {
     pub(crate) config: PathBuf,
     pub(crate) address: SocketAddr,
     child: Child,
+    ready: Ready,
     /// From the start of the process to the first good answer of `/readyz`.
     pub(crate) ready_after: Duration,
 }
@@ -41,14 +42,20 @@ impl Trial {
     pub(crate) fn start(binary: &Path, folder: &Path, settings: &Settings<'_>) -> Done<Self> {
         let config = folder.join("lodge.toml");
         house::write(&config, settings.toml(folder))?;
-        let (child, ready_after) = launch(binary, &config, folder, settings.address)?;
+        let ready = if settings.mode == "tls" { ready_over_tls } else { ready_in_clear };
+        let (child, ready_after) = launch(binary, &config, folder, settings.address, ready)?;
         Ok(Self {
             binary: binary.to_owned(),
             config,
             address: settings.address,
             child,
+            ready,
             ready_after,
         })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// As an operator's first minutes: the one-time address, an account, a site.
@@ -95,7 +102,8 @@ impl Trial {
 
     pub(crate) fn restart(&mut self) -> Done {
         let folder = self.config.parent().ok_or("the settings lie nowhere")?;
-        (self.child, self.ready_after) = launch(&self.binary, &self.config, folder, self.address)?;
+        (self.child, self.ready_after) =
+            launch(&self.binary, &self.config, folder, self.address, self.ready)?;
         Ok(())
     }
 }
@@ -109,7 +117,7 @@ impl Drop for Trial {
 
 pub(crate) struct Settings<'a> {
     pub(crate) address: SocketAddr,
-    /// "plain" or "proxy".
+    /// "plain", "proxy" or "tls".
     pub(crate) mode: &'a str,
     pub(crate) public_url: &'a str,
 }
@@ -164,20 +172,21 @@ impl Trial {
         let mut child = spawn(binary, &config, folder)?;
         let start = Instant::now();
         loop {
-            let ready = http::get(settings.address, "/readyz");
+            let answer = http::get(settings.address, "/readyz");
             let ended = child.try_wait().map_err(|error| error.to_string())?;
             let said = || fs::read_to_string(&log).unwrap_or_default();
             if let Some(ended) = ended {
                 let said = said();
                 return Ok((Outcome::Refused { code: ended.code(), said: said.clone() }, said));
             }
-            if let Ok(ready) = ready {
+            if let Ok(answer) = answer {
                 let (binary, address) = (binary.to_owned(), settings.address);
+                let ready: Ready = ready_in_clear;
                 let ready_after = start.elapsed();
-                let trial = Self { binary, config, address, child, ready_after };
-                let outcome = match ready.status {
+                let trial = Self { binary, config, address, child, ready, ready_after };
+                let outcome = match answer.status {
                     200 => Outcome::Open(trial),
-                    _ => Outcome::ReadOnly(trial, String::from_utf8_lossy(&ready.body).into()),
+                    _ => Outcome::ReadOnly(trial, String::from_utf8_lossy(&answer.body).into()),
                 };
                 return Ok((outcome, said()));
             }
@@ -216,6 +225,17 @@ impl Trial {
     }
 }
 
+/// Whether a server says that it is ready.
+type Ready = fn(SocketAddr) -> bool;
+
+fn ready_in_clear(to: SocketAddr) -> bool {
+    http::get(to, "/readyz").is_ok_and(|answer| answer.status == 200)
+}
+
+fn ready_over_tls(to: SocketAddr) -> bool {
+    http::get_over_tls(to, "/readyz").is_ok_and(|answer| answer.status == 200)
+}
+
 fn spawn(binary: &Path, config: &Path, folder: &Path) -> Done<Child> {
     let log = folder.join("server.log");
     let open = || fs::OpenOptions::new().create(true).append(true).open(&log);
@@ -237,12 +257,13 @@ fn launch(
     config: &Path,
     folder: &Path,
     address: SocketAddr,
+    ready: Ready,
 ) -> Done<(Child, Duration)> {
     let log = folder.join("server.log");
     let start = Instant::now();
     let mut child = spawn(binary, config, folder)?;
     loop {
-        if http::get(address, "/readyz").is_ok_and(|answer| answer.status == 200) {
+        if ready(address) {
             return Ok((child, start.elapsed()));
         }
         let ended = child.try_wait().map_err(|error| error.to_string())?;

@@ -11,7 +11,7 @@ fuzz_target!(|batches: (bool, Vec<Vec<u8>>)| {
     let encoding = if twin { Encoding::Json } else { Encoding::Binary };
     let mut session = Session::new(encoding);
     let mut client = Client::new(encoding, Device::new([1; 16]));
-    client.open("");
+    client.open("", "");
     for batch in &batches {
         let mut out = session.batch();
         let heard = session.receive(batch, &mut out, &mut |_| {});

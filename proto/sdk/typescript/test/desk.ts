@@ -137,7 +137,7 @@ export class Peer {
   greeted = false;
   private device = "";
   private generation = 0;
-  page = "";
+  where = "";
   private next = 0;
   private synced = 0;
   private conversations: string[] = [];
@@ -247,7 +247,7 @@ export class Peer {
     desk.generations.set(hello.device, hello.generation);
     this.device = hello.device;
     this.generation = hello.generation;
-    this.page = hello.page ?? "";
+    this.where = hello.page ?? "";
     this.greeted = true;
     const known = hello.epoch === desk.epoch;
     this.next = known ? Math.floor(hello.cursor / 64) : 0;
@@ -294,7 +294,7 @@ export class Peer {
       if (no >= 4000) device.highest = counter;
       return this.refuse(counter, no);
     }
-    const conversation = draft.conversation === "mine" ? desk.mine(this.who.id, true, this.page) : this.find(draft.conversation);
+    const conversation = draft.conversation === "mine" ? desk.mine(this.who.id, true, this.where) : this.find(draft.conversation);
     if (!conversation) return this.refuse(counter, REFUSAL.UnknownConversation);
     device.highest = counter;
     const row = desk.append(conversation, draft.lane, this.who.id, this.entryBody(draft.body));
