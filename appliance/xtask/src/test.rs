@@ -37,7 +37,7 @@ const FULL: [Step; 10] = [
     ("package", package),
     ("whole machine", whole_machine),
     ("proxy", proxy::proof),
-    ("browsers", browsers::conversation),
+    ("browsers", browsers::proof),
     ("kill -9", kills),
 ];
 
