@@ -90,6 +90,15 @@ socket = ${at("control")}
     await ended;
   }
 
+  /** Stands still as a machine that swaps does: connections stay, nothing is answered, until `go`. */
+  pause() {
+    this.#child.kill("SIGSTOP");
+  }
+
+  go() {
+    this.#child.kill("SIGCONT");
+  }
+
   async log() {
     return readFile(path.join(this.folder, "server.log"), "utf8").catch(() => "");
   }
@@ -98,11 +107,17 @@ socket = ${at("control")}
     return this.#ask("GET", where);
   }
 
-  /** As an operator's first minutes: the one-time address, an account, a site. */
-  async setUp(origins) {
+  /** What stands behind the `#` of the one-time address. */
+  async setupToken() {
     const { stdout } = await run(this.binary, ["setup", "--config", this.config]);
     const token = /\/setup#([A-Za-z0-9_-]+)/.exec(stdout)?.[1];
     if (!token) throw new Error(`lodge setup printed no set-up address: ${stdout}`);
+    return token;
+  }
+
+  /** As an operator's first minutes: the one-time address, an account, a site. */
+  async setUp(origins) {
+    const token = await this.setupToken();
     const password = randomBytes(9).toString("base64url");
     const answer = await this.#ask("POST", "/api/v1/setup", {
       token,

@@ -12,8 +12,11 @@ use std::{path::PathBuf, process::Command};
 
 const FOLDER: &str = "appliance/tests/e2e";
 
-/// Two windows hold a conversation, the server is killed, the visitor goes offline.
-pub(crate) fn conversation(house: &House) -> Found {
+/// Two windows hold a conversation while the server is killed and the visitor goes offline; what the widget
+/// promises to visitors and pages; what an agent relies on.
+const PROOFS: [&str; 3] = ["conversation.test.mjs", "widget.test.mjs", "console.test.mjs"];
+
+pub(crate) fn proof(house: &House) -> Found {
     let run = (|| {
         let folder = ready(house)?;
         let server = house.release()?;
@@ -28,7 +31,7 @@ pub(crate) fn conversation(house: &House) -> Found {
                     "--test-concurrency=1",
                     "--test-timeout=240000",
                 ])
-                .args(["conversation.test.mjs"]),
+                .args(PROOFS),
         )?;
         Ok::<_, String>(tally::of_node_test(&said.text, said.ok))
     })();

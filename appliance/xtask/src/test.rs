@@ -43,7 +43,7 @@ const FULL: [Step; 15] = [
     ("whole machine", whole_machine),
     ("hostile", hostile::proof),
     ("proxy", proxy::proof),
-    ("browsers", browsers::conversation),
+    ("browsers", browsers::proof),
     ("kill -9", kills),
 ];
 

@@ -19,8 +19,9 @@ export const FILES_MAX = 10;
 const SHOTS_MAX = 64;
 /** A connection that is refused at the door looks like a bad network; the API knows which of the two it is. */
 const DOUBT_EVERY_MS = 10_000;
-/** Conversations that this agent has no part in are not told live; the lists are asked again. */
-const LISTS_EVERY_MS = 20_000;
+/** Conversations that this agent has no part in are not told live: the lists are asked again, and what is open. */
+const LISTS_EVERY_MS = 5_000;
+const OPEN_EVERY_MS = 1_500;
 
 export class Person {
   name = $state("");
@@ -129,6 +130,7 @@ class Desk {
   #due = false;
   #doubted_ms = 0;
   #asking: ReturnType<typeof setInterval> | undefined;
+  #looking: ReturnType<typeof setInterval> | undefined;
 
   begin(self: Self, sites: SiteName[]): void {
     this.self = self;
@@ -162,10 +164,16 @@ class Desk {
     this.#asking = setInterval(() => {
       if (this.status === "connected" && document.visibilityState === "visible") void this.refresh();
     }, LISTS_EVERY_MS);
+    this.#looking = setInterval(() => {
+      const talk = this.shown;
+      const told = talk !== null && this.isSelf(talk.assignee?.id);
+      if (talk && !told && talk.loaded === "yes" && document.visibilityState === "visible") this.#client?.newer(talk.id);
+    }, OPEN_EVERY_MS);
   }
 
   end(): void {
     clearInterval(this.#asking);
+    clearInterval(this.#looking);
     this.#client?.close();
     this.#client = null;
     this.self = null;

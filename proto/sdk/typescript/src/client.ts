@@ -301,6 +301,17 @@ export class Client {
     return promise;
   }
 
+  /** Asks for what came behind what is held: the server tells of a conversation by itself only to those who are in it. */
+  newer(to: Target): void {
+    const { link } = this;
+    const conversation = this.idOf(to);
+    if (conversation === undefined || !link?.greeted || !this.run(conversation, "public").high) return;
+    for (const lane of ["public", "staff"] as const) {
+      const have = this.run(conversation, lane).high;
+      this.say(link, [{ op: "gap", conversation: link.handles.get(conversation) ?? conversation, lane, have }]);
+    }
+  }
+
   /** What is held of a lane, oldest first, and what waits behind it. */
   timeline(to: Target = "mine", lane: Lane = "public"): Item[] {
     const conversation = this.idOf(to);
