@@ -1,6 +1,6 @@
 // The JSON API, as far as the console asks it. Every call ends in a value or in an `ApiRefusal`; a session that
 // has ended is told once, in one place, so that no screen has to think of it.
-import { REFUSAL_TEXT_ZH } from "../../../../proto/sdk/typescript/src/wire";
+import { REFUSAL_TEXT_EN, REFUSAL_TEXT_ZH } from "../../../../proto/sdk/typescript/src/wire";
 
 export type Role = "agent" | "operator";
 export interface Self { id: string; name: string; role: Role; login?: string }
@@ -47,9 +47,11 @@ export class ApiRefusal extends Error {
   constructor(readonly status: number, readonly code: number, text: string, readonly retry_after_ms = 0) {
     super(text);
   }
-  /** The text for a person; the server writes English, the table knows Chinese. */
+  /** The text for a person; the server writes English, the table knows Chinese. What the server says beyond its own table follows. */
   in(language: string): string {
-    return language === "zh" ? (REFUSAL_TEXT_ZH[this.code] ?? this.message) : this.message;
+    const known = language === "zh" ? REFUSAL_TEXT_ZH[this.code] : undefined;
+    if (!known) return this.message;
+    return this.message === REFUSAL_TEXT_EN[this.code] ? known : `${known}（${this.message}）`;
   }
 }
 

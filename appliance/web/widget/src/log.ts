@@ -268,7 +268,7 @@ export class Log {
       const remove = el("button", "link", { type: "button" }, words.say("remove"));
       again.addEventListener("click", () => void client.retry(pending.key));
       remove.addEventListener("click", () => void client.discard(pending.key));
-      const why = `${words.say("not_sent")}. ${words.refusal(refused.code, refused.text)}`;
+      const why = words.say("not_sent", { why: words.refusal(refused.code, refused.text) });
       meta.append(el("span", "why", {}, why), again, remove);
     } else if (entry?.gone) meta.append(words.say("gone"));
     else meta.append(state);
