@@ -118,7 +118,9 @@ fn a_full_disk_refuses_reads_on_and_resumes_without_a_restart() {
             store.log.keep_spares();
         }
         let durable = fill(&store, &pen);
-        assert!(durable > 10, "{durable} records");
+        // The first segment was there before. A spare that is half made may hold the rest for a moment.
+        let least = if spares { 7 } else { 11 };
+        assert!(durable >= least, "{durable} records");
         let full = loop {
             match pen.scribe.reserve() {
                 Err(refused) => break refused,
