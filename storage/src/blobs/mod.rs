@@ -142,6 +142,28 @@ impl Blobs {
         }
     }
 
+    /// Reads all of a blob and says whether it is what was written. Whoever gives one out whole asks
+    /// first, because `read` cannot know. Touches the disk: not for an async worker.
+    pub fn verify(&self, blob: &BlobRef) -> Result<(), Error> {
+        let damaged = |what| Error::Corrupt { segment: blob.segment, offset: blob.offset, what };
+        let path = segment::path(self.room.folder(), blob.segment);
+        let failed = |e| Error::io("read", &path, e);
+        let file = self.room.disk().open(&path, Open::Read).map_err(failed)?;
+        let file = file.as_ref();
+        let size = file.size().map_err(failed)?;
+        let salt = segment::read_header(file, blob.segment).map_err(failed)?.map_err(damaged)?;
+        let mut header = [0; EXTENT_HEADER_BYTES];
+        disk::read_exact_at(file, &mut header, blob.offset).map_err(failed)?;
+        let extent = extent::Extent::decode(&header, &salt, blob.offset, size)
+            .filter(|extent| (extent.len, extent.address) == (blob.len, blob.address))
+            .ok_or_else(|| damaged("the header of the blob is damaged"))?;
+        if segment::content_matches(file, &extent).map_err(failed)? {
+            Ok(())
+        } else {
+            Err(damaged("the blob is not what was written"))
+        }
+    }
+
     /// From now on every upload gets this for an answer: damage was met after this was opened.
     pub fn refuse(&self, why: Error) {
         self.room.refuse(why);

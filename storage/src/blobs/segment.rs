@@ -350,7 +350,7 @@ pub(super) fn for_each_extent(
     Ok(())
 }
 
-fn content_matches(file: &dyn File, extent: &Extent) -> io::Result<bool> {
+pub(super) fn content_matches(file: &dyn File, extent: &Extent) -> io::Result<bool> {
     let mut crc = crc32fast::Hasher::new();
     read_content(file, extent, |bytes| crc.update(bytes))?;
     Ok(crc.finalize() == extent.crc)
