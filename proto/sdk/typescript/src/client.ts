@@ -151,6 +151,7 @@ export class Client {
   private link: Link | null = null;
   private attempt = 0;
   private attempted_ms = -Infinity;
+  private asleep = false;
   private failures = 0;
   private stopWaiting = () => {};
   private stopHolding: (() => void) | null = null;
@@ -378,6 +379,7 @@ export class Client {
   // ---- the connection ---------------------------------------------------------------------------
 
   private async connect(): Promise<void> {
+    this.asleep = false;
     this.stopWaiting();
     this.drop();
     const attempt = (this.attempt += 1);
@@ -491,7 +493,7 @@ export class Client {
     const link = this.link;
     if (link?.greeted) this.probe(link, PROBE_MS_MAX);
     else if (this.status === "waiting" || this.status === "elsewhere") {
-      if (this.world.now() - this.attempted_ms < WAKE_MS_MIN) return;
+      if (!this.asleep && this.world.now() - this.attempted_ms < WAKE_MS_MIN) return;
       this.failures = 0;
       void this.connect();
     }
@@ -500,7 +502,10 @@ export class Client {
   /** The page leaves the screen for good or for a while: push may take over, and `wake` comes back. */
   private sleep(): void {
     if (this.link?.greeted) this.say(this.link, [{ op: "bye", reason: 1 }]);
-    if (this.status === "connected") this.stop("waiting");
+    if (this.status !== "connected") return;
+    // Nothing is due any more: only `wake` ends this, however soon it comes.
+    this.asleep = true;
+    this.stop("waiting");
   }
 
   /** Silence beyond the server's heartbeat is asked about, and an unanswered question ends the connection. */
