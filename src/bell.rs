@@ -41,6 +41,18 @@ pub enum About {
     Mark { conversation: u64, person: Person },
 }
 
+impl About {
+    /// The conversation that it happens in, and whose doing it is.
+    fn within(&self) -> Option<(u64, Person)> {
+        match *self {
+            About::Typing { conversation, person } | About::Mark { conversation, person } => {
+                Some((conversation, person))
+            }
+            About::Presence { .. } => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     On(bool),
@@ -88,6 +100,8 @@ pub struct Ear {
     pub generation: u64,
     rung: Mutex<Rung>,
     notify: Notify,
+    /// What it watches, newest last; changed under the bell's lock only.
+    watching: Mutex<Vec<u64>>,
 }
 
 impl Ear {
@@ -123,6 +137,29 @@ struct Here {
     ears: HashMap<Person, Vec<Arc<Ear>>>,
     /// The agents among them, to be handed out without a copy.
     agents: Arc<BTreeSet<u64>>,
+    /// Who looks into a conversation without a part in it.
+    watchers: HashMap<u64, Vec<Arc<Ear>>>,
+}
+
+impl Here {
+    /// The ears of an audience, and of who watches.
+    fn hearing(
+        &self,
+        audience: &[Person],
+        watched: Option<u64>,
+    ) -> impl Iterator<Item = &Arc<Ear>> {
+        let members = audience.iter().filter_map(|person| self.ears.get(person)).flatten();
+        members.chain(watched.and_then(|it| self.watchers.get(&it)).into_iter().flatten())
+    }
+
+    fn unwatch(&mut self, ear: &Arc<Ear>, conversation: u64) {
+        if let Some(watchers) = self.watchers.get_mut(&conversation) {
+            watchers.retain(|other| !Arc::ptr_eq(other, ear));
+            if watchers.is_empty() {
+                self.watchers.remove(&conversation);
+            }
+        }
+    }
 }
 
 /// What changed when somebody came or went.
@@ -141,7 +178,7 @@ impl Bell {
         device: [u8; 16],
         generation: u64,
     ) -> Result<(Arc<Ear>, Presence), Refusal> {
-        let Here { ears, agents } = &mut *lock(&self.here);
+        let Here { ears, agents, .. } = &mut *lock(&self.here);
         let of_person = ears.entry(person).or_default();
         if of_person.iter().any(|ear| ear.device == device && ear.generation > generation) {
             return Err(Refusal::new(RefusalCode::Fenced));
@@ -163,6 +200,7 @@ impl Bell {
             generation,
             rung: Mutex::default(),
             notify: Notify::new(),
+            watching: Mutex::default(),
         });
         of_person.push(Arc::clone(&ear));
         if let (true, Person::Agent(agent)) = (changed, person) {
@@ -173,7 +211,11 @@ impl Bell {
 
     /// The connection is gone.
     pub fn leave(&self, ear: &Arc<Ear>) -> Presence {
-        let Here { ears, agents } = &mut *lock(&self.here);
+        let mut here = lock(&self.here);
+        for conversation in std::mem::take(&mut *lock(&ear.watching)) {
+            here.unwatch(ear, conversation);
+        }
+        let Here { ears, agents, .. } = &mut *here;
         let Some(of_person) = ears.get_mut(&ear.person) else { return Presence { changed: false } };
         let before = of_person.len();
         of_person.retain(|other| !Arc::ptr_eq(other, ear));
@@ -201,10 +243,23 @@ impl Bell {
         Arc::clone(&lock(&self.here).agents)
     }
 
+    /// From now on this ear hears of a conversation that its person has no part in.
+    pub fn watch(&self, ear: &Arc<Ear>, conversation: u64) {
+        let mut here = lock(&self.here);
+        let mut watching = lock(&ear.watching);
+        if watching.contains(&conversation) {
+            return;
+        }
+        if watching.len() >= limits::WATCHED_MAX {
+            here.unwatch(ear, watching.remove(0));
+        }
+        watching.push(conversation);
+        here.watchers.entry(conversation).or_default().push(Arc::clone(ear));
+    }
+
     /// Something became readable in a conversation, up to `upto`. Rung in the order of the log.
     pub fn ring(&self, audience: &[Person], conversation: u64, upto: Position) {
-        let ears = &lock(&self.here).ears;
-        for ear in audience.iter().filter_map(|person| ears.get(person)).flatten() {
+        for ear in lock(&self.here).hearing(audience, Some(conversation)) {
             ear.ring(|rung| {
                 rung.conversations.insert(conversation);
                 rung.upto = rung.upto.max(upto);
@@ -227,8 +282,10 @@ impl Bell {
 
     /// Latest wins; where too many wait, the newcomer is dropped, since it may be lost anyway.
     pub fn signal(&self, audience: &[Person], about: About, signal: Signal) {
-        let ears = &lock(&self.here).ears;
-        for ear in audience.iter().filter_map(|person| ears.get(person)).flatten() {
+        let (conversation, doer) = about.within().unzip();
+        let here = lock(&self.here);
+        let hearing = here.hearing(audience, conversation);
+        for ear in hearing.filter(|ear| Some(ear.person) != doer) {
             ear.ring(|rung| {
                 if rung.signals.len() < limits::SIGNALS_WAITING_MAX
                     || rung.signals.contains_key(&about)
@@ -307,6 +364,31 @@ mod tests {
         assert_eq!(rung.settled.len(), limits::ANSWERS_WAITING_MAX);
         assert_eq!(rung.signals.len(), limits::SIGNALS_WAITING_MAX);
         assert_eq!(rung.conversations.len(), 3);
+    }
+
+    #[test]
+    fn who_looks_on_hears_as_the_members_do_until_they_leave() {
+        let bell = Bell::default();
+        let (ear, _) = bell.register(Person::Agent(3), [1; 16], 1).unwrap();
+        let typing = |person| About::Typing { conversation: 7, person };
+        bell.ring(&[ALICE], 7, Position(10));
+        assert!(ear.take().conversations.is_empty());
+        bell.watch(&ear, 7);
+        bell.watch(&ear, 7);
+        bell.ring(&[ALICE], 7, Position(20));
+        bell.ring(&[ALICE], 8, Position(30));
+        bell.signal(&[], typing(ALICE), Signal::On(true));
+        bell.signal(&[ALICE], typing(Person::Agent(3)), Signal::On(true));
+        let rung = ear.take();
+        assert_eq!((rung.conversations, rung.upto), (BTreeSet::from([7]), Position(20)));
+        assert_eq!(rung.signals.into_keys().collect::<Vec<_>>(), [typing(ALICE)], "not its own");
+        for conversation in 100..100 + limits::WATCHED_MAX as u64 {
+            bell.watch(&ear, conversation);
+        }
+        bell.ring(&[], 7, Position(40));
+        assert!(ear.take().conversations.is_empty(), "the oldest has made room");
+        bell.leave(&ear);
+        assert!(lock(&bell.here).watchers.is_empty());
     }
 
     #[test]

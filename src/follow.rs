@@ -13,6 +13,56 @@ pub struct Public(Log);
 #[derive(Debug, Clone)]
 pub struct Staff(Log);
 
+/// What a connection reads with. In the public's hands the staff lane is empty.
+#[derive(Debug, Clone)]
+pub enum Follow {
+    Public(Public),
+    Staff(Staff),
+}
+
+impl Follow {
+    pub fn since(
+        &self,
+        conversation: u64,
+        cursor: Position,
+        upto: Position,
+        limit: usize,
+    ) -> Result<Vec<Record>, Error> {
+        match self {
+            Follow::Public(it) => it.since(conversation, cursor, upto, limit),
+            Follow::Staff(it) => it.since(conversation, cursor, upto, limit),
+        }
+    }
+
+    pub fn page(
+        &self,
+        conversation: u64,
+        lane: Lane,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Record>, Error> {
+        match (self, lane) {
+            (Follow::Public(it), Lane::Public) => it.page(conversation, before, limit),
+            (Follow::Public(_), Lane::Staff) => Ok(Vec::new()),
+            (Follow::Staff(it), lane) => it.page(conversation, lane, before, limit),
+        }
+    }
+
+    pub fn range(
+        &self,
+        conversation: u64,
+        lane: Lane,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<Record>, Error> {
+        match (self, lane) {
+            (Follow::Public(it), Lane::Public) => it.range(conversation, from, limit),
+            (Follow::Public(_), Lane::Staff) => Ok(Vec::new()),
+            (Follow::Staff(it), lane) => it.range(conversation, lane, from, limit),
+        }
+    }
+}
+
 impl Public {
     pub fn new(log: Log) -> Public {
         Public(log)

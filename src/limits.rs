@@ -23,6 +23,8 @@ pub const MARKS_UNWRITTEN_MAX: usize = 16_384;
 pub const MARKS_RECORD_MAX: usize = 1_024;
 /// Connections of one person, all devices and tabs together.
 pub const CONNECTIONS_PERSON_MAX: usize = 32;
+/// Conversations that one connection of an agent looks into without a part in them; the oldest fall out.
+pub const WATCHED_MAX: usize = 8;
 /// Devices of one person whose drafts are told apart from their retries.
 pub const DEVICES_PERSON_MAX: usize = 16;
 /// Devices that are remembered though they wrote nothing.

@@ -28,7 +28,7 @@ use crate::commit::{Commit, Submission, log_lane, now_ms, wire_lane};
 use crate::desk::entry::{self, ArchivedBody, ArchivedEntry, Person};
 use crate::desk::{Asked, By, Conversation, Draft};
 use crate::devices::Device;
-use crate::follow::{Public, Staff};
+use crate::follow::{Follow, Public, Staff};
 use crate::lens::Lens;
 use crate::limits;
 use crate::signal::{Mark, Signals};
@@ -77,17 +77,18 @@ pub async fn serve(mut socket: Socket, mut session: Session, seat: Seat, rooms: 
 
 type End = (u16, &'static str);
 
-/// What the follower may see.
+/// Whose eyes look.
 #[derive(Debug)]
 enum Eyes {
-    Visitor { follow: Public, site: u64, by: By },
-    Agent { follow: Staff, by: By },
+    Visitor { site: u64, by: By },
+    Agent { by: By },
 }
 
 struct Connection {
     rooms: Arc<Rooms>,
     session: Session,
     eyes: Eyes,
+    follow: Follow,
     /// As they were let in, to be asked whether they may stay.
     who: Who,
     person: Person,
@@ -183,7 +184,8 @@ async fn greet(
         Seat::Agent(who) => Ok(who.clone()),
     };
     let seated = who.and_then(|who| {
-        let (person, eyes) = match &who {
+        let log = rooms.log.clone();
+        let (person, eyes, follow) = match &who {
             Who::Visitor { site, person, name, vouched, .. } => {
                 let by = By::Visitor {
                     person: *person,
@@ -192,18 +194,18 @@ async fn greet(
                     vouched: *vouched,
                     page: hello.page.clone(),
                 };
-                let follow = Public::new(rooms.log.clone());
-                (Person::Visitor(*person), Eyes::Visitor { follow, site: *site, by })
+                let follow = Follow::Public(Public::new(log));
+                (Person::Visitor(*person), Eyes::Visitor { site: *site, by }, follow)
             }
             Who::Agent { agent, .. } => {
-                let follow = Staff::new(rooms.log.clone());
-                (Person::Agent(*agent), Eyes::Agent { follow, by: By::Agent { person: *agent } })
+                let eyes = Eyes::Agent { by: By::Agent { person: *agent } };
+                (Person::Agent(*agent), eyes, Follow::Staff(Staff::new(log)))
             }
         };
         let (ear, presence) = rooms.bell.register(person, hello.device, hello.generation)?;
-        Ok((who, person, eyes, ear, presence))
+        Ok((who, person, eyes, follow, ear, presence))
     });
-    let (who, person, eyes, ear, presence) = match seated {
+    let (who, person, eyes, follow, ear, presence) = match seated {
         Ok(seated) => seated,
         Err(refusal) => return refuse(socket, &mut out, &refusal).await,
     };
@@ -212,6 +214,7 @@ async fn greet(
         rooms: Arc::clone(rooms),
         session: std::mem::replace(session, Session::new(session.encoding())),
         eyes,
+        follow,
         who,
         person,
         ear,
@@ -359,7 +362,10 @@ impl Connection {
             }
             self.heads(socket, out, moved, upto).await?;
         } else {
-            self.catch_up(socket, out, moved.into_iter().collect(), upto).await?;
+            let (from, moved) = (self.cursor, moved.into_iter().collect());
+            let (read, moved) =
+                self.cold(move |follow| (read_all(follow, &moved, from, upto), moved)).await?;
+            self.catch_up(socket, out, moved, read, upto).await?;
         }
         send(socket, out).await
     }
@@ -384,36 +390,21 @@ impl Connection {
         Ok(())
     }
 
-    /// Everything in these conversations from the cursor on, merged by Position, below `upto`: what of
-    /// this person's lies there and is not in these conversations was told before.
+    /// Tells what was read of these conversations from the cursor on. Below `upto` lies nothing else of
+    /// this person's that was not told before.
     async fn catch_up(
         &mut self,
         socket: &mut Socket,
         out: &mut Batch,
         conversations: BTreeSet<u64>,
+        read: Result<Caught, lodge_storage::Error>,
         upto: Position,
     ) -> Result<(), End> {
-        let mut records: Vec<Record> = Vec::new();
-        for &number in &conversations {
-            if self.visible(number).is_none() {
-                continue;
-            }
-            let limit = limits::CATCH_UP_ENTRIES_MAX + 1;
-            let read = match &self.eyes {
-                Eyes::Visitor { follow, .. } => follow.since(number, self.cursor, upto, limit),
-                Eyes::Agent { follow, .. } => follow.since(number, self.cursor, upto, limit),
-            };
-            let read = whole(read)?;
-            let damaged = read.is_none();
-            records.extend(read.unwrap_or_default());
-            // What damage lies in cannot be caught up with; what is left of it can be paged.
-            if damaged || records.len() > limits::CATCH_UP_ENTRIES_MAX {
-                out.push(&Down::from(down::Resync { reason: 1 }));
-                let all = conversations.into_iter().collect();
-                return self.heads(socket, out, all, upto).await;
-            }
-        }
-        records.sort_unstable_by_key(|record| record.position);
+        // What damage lies in cannot be caught up with; what is left of it can be paged.
+        let Some(Caught::All(records)) = whole(read)? else {
+            out.push(&Down::from(down::Resync { reason: 1 }));
+            return self.heads(socket, out, conversations.into_iter().collect(), upto).await;
+        };
         for record in &records {
             self.push_entry(out, record)?;
             if out.is_full() {
@@ -532,8 +523,12 @@ impl Connection {
             }));
             return Ok(());
         };
+        self.look_on(number, &it);
         let limit = usize::try_from(limit).unwrap_or(1);
-        let records = self.read_page(number, log_lane(lane), before, limit).await?;
+        let of = log_lane(lane);
+        let read = self.cold(move |follow| follow.page(number, of, before, limit)).await?;
+        // A page that would begin in damage is empty: what is above it stays where it is.
+        let records = whole(read)?.unwrap_or_default();
         let handle = self.push_conversation_once(out, number, &it)?;
         let mut first = 0;
         for record in &records {
@@ -563,14 +558,12 @@ impl Connection {
         lane: lodge_proto::frame::Lane,
         have: u64,
     ) -> Result<(), End> {
-        let Some((number, _)) = self.target(conversation) else { return Ok(()) };
+        let Some((number, it)) = self.target(conversation) else { return Ok(()) };
+        self.look_on(number, &it);
         let (from, limit) =
             (have.saturating_add(1), lodge_proto::limits::PAGE_ENTRIES_MAX as usize);
-        let records = match (&self.eyes, log_lane(lane)) {
-            (Eyes::Visitor { follow, .. }, Lane::Public) => follow.range(number, from, limit),
-            (Eyes::Visitor { .. }, Lane::Staff) => Ok(Vec::new()),
-            (Eyes::Agent { follow, .. }, lane) => follow.range(number, lane, from, limit),
-        };
+        let lane = log_lane(lane);
+        let records = self.cold(move |follow| follow.range(number, lane, from, limit)).await?;
         for record in &whole(records)?.unwrap_or_default() {
             self.push_entry(out, record)?;
             if out.is_full() {
@@ -581,30 +574,22 @@ impl Connection {
     }
 
     /// History may be cold, so it is read where waiting for a disk stops nobody else.
-    async fn read_page(
+    async fn cold<R: Send + 'static>(
         &self,
-        number: u64,
-        lane: Lane,
-        before: u64,
-        limit: usize,
-    ) -> Result<Vec<Record>, End> {
-        let log = self.rooms.log.clone();
-        let read = match (&self.eyes, lane) {
-            (Eyes::Visitor { .. }, Lane::Staff) => return Ok(Vec::new()),
-            (Eyes::Visitor { .. }, Lane::Public) => {
-                tokio::task::spawn_blocking(move || Public::new(log).page(number, before, limit))
-                    .await
-            }
-            (Eyes::Agent { .. }, lane) => {
-                tokio::task::spawn_blocking(move || {
-                    Staff::new(log).page(number, lane, before, limit)
-                })
-                .await
-            }
-        };
-        let read = read.map_err(|_| (1011, "history could not be read"))?;
-        // A page that would begin in damage is empty: what is above it stays where it is.
-        Ok(whole(read)?.unwrap_or_default())
+        read: impl FnOnce(&Follow) -> R + Send + 'static,
+    ) -> Result<R, End> {
+        let follow = self.follow.clone();
+        let read = tokio::task::spawn_blocking(move || read(&follow)).await;
+        read.map_err(|_| (1011, "history could not be read"))
+    }
+
+    /// An agent who looks into a conversation without a part in it hears of it from here on. To be said
+    /// before anything is read.
+    fn look_on(&self, number: u64, it: &Conversation) {
+        let is_agent = matches!(self.eyes, Eyes::Agent { .. });
+        if is_agent && !it.members().any(|member| member == self.person) {
+            self.rooms.bell.watch(&self.ear, number);
+        }
     }
 
     /// Tells the client what the bell rang for.
@@ -613,7 +598,9 @@ impl Connection {
             self.push_settled(out, settled)?;
         }
         if !rung.conversations.is_empty() {
-            self.catch_up(socket, out, rung.conversations, rung.upto).await?;
+            // What was rung for was written a moment ago: it is in memory.
+            let read = read_all(&self.follow, &rung.conversations, self.cursor, rung.upto);
+            self.catch_up(socket, out, rung.conversations, read, rung.upto).await?;
         }
         for (about, signal) in rung.signals {
             self.push_signal(out, about, signal)?;
@@ -934,9 +921,34 @@ fn handles_full(out: &mut Batch) -> End {
     (1001, "come back with fresh handles")
 }
 
-/// Records that could be read, or none where they are damaged: that must not end a connection, which would
-/// come back and meet the same.
-fn whole(read: Result<Vec<Record>, lodge_storage::Error>) -> Result<Option<Vec<Record>>, End> {
+/// What a cursor has missed.
+enum Caught {
+    All(Vec<Record>),
+    /// More than one catch-up tells.
+    TooMuch,
+}
+
+/// Everything in these conversations from `from` on, below `upto`, merged by Position.
+fn read_all(
+    follow: &Follow,
+    conversations: &BTreeSet<u64>,
+    from: Position,
+    upto: Position,
+) -> Result<Caught, lodge_storage::Error> {
+    let mut records: Vec<Record> = Vec::new();
+    for &number in conversations {
+        records.extend(follow.since(number, from, upto, limits::CATCH_UP_ENTRIES_MAX + 1)?);
+        if records.len() > limits::CATCH_UP_ENTRIES_MAX {
+            return Ok(Caught::TooMuch);
+        }
+    }
+    records.sort_unstable_by_key(|record| record.position);
+    Ok(Caught::All(records))
+}
+
+/// What could be read, or nothing where it is damaged: that must not end a connection, which would come
+/// back and meet the same.
+fn whole<R>(read: Result<R, lodge_storage::Error>) -> Result<Option<R>, End> {
     read.map(Some).or_else(|error| {
         tracing::error!(%error, "the log could not be read");
         match error {

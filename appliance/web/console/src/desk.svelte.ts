@@ -19,9 +19,8 @@ export const FILES_MAX = 10;
 const SHOTS_MAX = 64;
 /** A connection that is refused at the door looks like a bad network; the API knows which of the two it is. */
 const DOUBT_EVERY_MS = 10_000;
-/** Conversations that this agent has no part in are not told live: the lists are asked again, and what is open. */
+/** Conversations that this agent has no part in are told live while they are looked into; the lists are asked again. */
 const LISTS_EVERY_MS = 5_000;
-const OPEN_EVERY_MS = 1_500;
 
 export class Person {
   name = $state("");
@@ -130,7 +129,6 @@ class Desk {
   #due = false;
   #doubted_ms = 0;
   #asking: ReturnType<typeof setInterval> | undefined;
-  #looking: ReturnType<typeof setInterval> | undefined;
 
   begin(self: Self, sites: SiteName[]): void {
     this.self = self;
@@ -164,16 +162,10 @@ class Desk {
     this.#asking = setInterval(() => {
       if (this.status === "connected" && document.visibilityState === "visible") void this.refresh();
     }, LISTS_EVERY_MS);
-    this.#looking = setInterval(() => {
-      const talk = this.shown;
-      const told = talk !== null && this.isSelf(talk.assignee?.id);
-      if (talk && !told && talk.loaded === "yes" && document.visibilityState === "visible") this.#client?.newer(talk.id);
-    }, OPEN_EVERY_MS);
   }
 
   end(): void {
     clearInterval(this.#asking);
-    clearInterval(this.#looking);
     this.#client?.close();
     this.#client = null;
     this.self = null;
@@ -255,6 +247,12 @@ class Desk {
     talk.seam = talk.unread > 0 ? talk.read_to : 0;
     this.#sync();
     if (talk.loaded === "no") void this.#open(talk);
+    else this.#lookOn();
+  }
+
+  /** Asks for what is newer in what is shown. The server goes on telling of it, also without a part in it. */
+  #lookOn(): void {
+    if (this.shown?.loaded === "yes") this.#client?.newer(this.shown.id);
   }
 
   /** Asks for the page above what is held. */
@@ -398,6 +396,7 @@ class Desk {
     if (status === "connected") {
       this.person(this.#client?.self ?? "", "agent", this.self?.name ?? "");
       if (before !== "idle") void this.refresh();
+      this.#lookOn();
     }
     if (status === "waiting" && Date.now() - this.#doubted_ms > DOUBT_EVERY_MS) {
       this.#doubted_ms = Date.now();
