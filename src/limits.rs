@@ -35,6 +35,8 @@ pub const PAGE_BYTES_MAX: usize = lodge_proto::limits::TOKEN_BYTES_MAX;
 pub const CATCH_UP_ENTRIES_MAX: usize = 2_000;
 /// Conversations whose heads a connection is told at the start, newest first.
 pub const HEADS_MAX: usize = 500;
+/// Who comes back within this time was never away.
+pub const ABSENCE_MS: u64 = 3_000;
 /// The server is heard from at least this often on an open connection.
 pub const HEARTBEAT_MS: u64 = 25_000;
 /// Characters of a message shown in a list.

@@ -5,17 +5,17 @@
 //! anything is read; the cursor never passes what was not rung for; nothing is written before HELLO_OK
 //! but REFUSED; visibility is judged per Entry; who may no longer be here is gone within a heartbeat.
 
+mod say;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lodge_proto::batch::Batch;
-use lodge_proto::frame::{
-    ConversationState, Down, DraftBody, EntryBody, MemberMark, Outcome, PersonKind, down,
-};
+use lodge_proto::frame::{Down, DraftBody, down};
 use lodge_proto::refusal::{Refusal, RefusalCode};
-use lodge_proto::session::{self, Event, HandlesFull, Session, Target};
-use lodge_proto::{ConversationHandle, Epoch, PersonHandle};
+use lodge_proto::session::{self, Event, Session, Target};
+use lodge_proto::{ConversationHandle, Epoch};
 use lodge_storage::{Lane, Log, Place, Position, Record};
 use tokio::time::{Instant, timeout};
 
@@ -23,9 +23,9 @@ use super::lease::{Holder, Leases};
 use super::websocket::{Message, Socket};
 use crate::access::ids::Ids;
 use crate::access::{Access, Who, line};
-use crate::bell::{About, Bell, Ear, Rung, Settled, Signal};
+use crate::bell::{Bell, Ear, Rung, Settled};
 use crate::commit::{Commit, Submission, log_lane, now_ms, wire_lane};
-use crate::desk::entry::{self, ArchivedBody, ArchivedEntry, Person};
+use crate::desk::entry::Person;
 use crate::desk::{Asked, By, Conversation, Draft};
 use crate::devices::Device;
 use crate::follow::{Follow, Public, Staff};
@@ -221,7 +221,7 @@ async fn greet(
         cursor: Position(0),
     };
     if presence.changed {
-        connection.tell_presence();
+        tell_presence(rooms, person);
         if let Person::Agent(_) = person {
             rooms.commit.agent_came().await;
         }
@@ -245,8 +245,18 @@ async fn refuse<T>(socket: &mut Socket, out: &mut Batch, refusal: &Refusal) -> O
 impl Drop for Connection {
     fn drop(&mut self) {
         self.rooms.telemetry.connections.dec();
-        if self.rooms.bell.leave(&self.ear).changed {
-            self.tell_presence();
+        if !self.rooms.bell.leave(&self.ear).changed {
+            return;
+        }
+        // Who reloads a page is back in a moment, and nobody should see them go.
+        let (rooms, person) = (Arc::clone(&self.rooms), self.person);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(limits::ABSENCE_MS)).await;
+                if !rooms.bell.is_online(person) {
+                    tell_presence(&rooms, person);
+                }
+            });
         }
     }
 }
@@ -618,16 +628,6 @@ impl Connection {
         Ok(())
     }
 
-    fn tell_presence(&self) {
-        let (of, ..) = self.rooms.lens.moved_since(self.person, 0, limits::HEADS_MAX);
-        let mut audience = BTreeSet::new();
-        for it in of.into_iter().filter_map(|number| self.rooms.lens.conversation(number)) {
-            audience.extend(it.members().filter(|member| *member != self.person));
-        }
-        let audience: Vec<Person> = audience.into_iter().collect();
-        self.rooms.signals.presence(&self.rooms.bell, &audience, self.person);
-    }
-
     /// The conversation, if this person may see it: visitors their own, agents all.
     fn visible(&self, number: u64) -> Option<Conversation> {
         let it = self.rooms.lens.conversation(number)?;
@@ -650,218 +650,17 @@ impl Connection {
         };
         Some((number, self.visible(number)?))
     }
+}
 
-    fn push_settled(&mut self, out: &mut Batch, settled: Settled) -> Result<(), End> {
-        let Settled { counter, outcome } = settled;
-        match outcome {
-            Ok(at) => {
-                let Some(it) = self.visible(at.conversation) else { return Ok(()) };
-                let conversation = self.push_conversation_once(out, at.conversation, &it)?;
-                out.push(&Down::from(down::Settled {
-                    counter,
-                    outcome: Outcome::Accepted {
-                        conversation,
-                        lane: wire_lane(at.lane),
-                        seq: at.seq,
-                        position: at.position,
-                        time_ms: at.time_ms,
-                    },
-                }));
-            }
-            Err(refusal) => out.push(&Down::from(down::Settled {
-                counter,
-                outcome: Outcome::Refused {
-                    code: refusal.code,
-                    text: &refusal.text,
-                    retry_after_ms: refusal.retry_after_ms,
-                },
-            })),
-        }
-        Ok(())
+/// Tells everybody who shares a conversation with this person to look again whether they are here.
+fn tell_presence(rooms: &Rooms, person: Person) {
+    let (of, ..) = rooms.lens.moved_since(person, 0, limits::HEADS_MAX);
+    let mut audience = BTreeSet::new();
+    for it in of.into_iter().filter_map(|number| rooms.lens.conversation(number)) {
+        audience.extend(it.members().filter(|member| *member != person));
     }
-
-    fn push_signal(&mut self, out: &mut Batch, about: About, signal: Signal) -> Result<(), End> {
-        match (about, signal) {
-            (About::Presence { person }, Signal::Changed) => {
-                // The other members of a conversation only; others have no handle yet and need none.
-                let (handle, _) = self.person_handle(out, person, None)?;
-                // As it is now: of one who goes and comes back at once, the signals may cross.
-                let online = self.rooms.bell.is_online(person);
-                out.push(&Down::from(down::Presence { person: handle, online }));
-            }
-            (About::Typing { conversation, person }, Signal::On(on)) => {
-                let Some(it) = self.visible(conversation) else { return Ok(()) };
-                let handle = self.push_conversation_once(out, conversation, &it)?;
-                let (person, _) = self.person_handle(out, person, Some(&it))?;
-                out.push(&Down::from(down::Typing { conversation: handle, person, on }));
-            }
-            (About::Mark { conversation, person }, Signal::Mark { delivered, read }) => {
-                let Some(it) = self.visible(conversation) else { return Ok(()) };
-                let handle = self.push_conversation_once(out, conversation, &it)?;
-                let (person, _) = self.person_handle(out, person, Some(&it))?;
-                out.push(&Down::from(down::Mark { conversation: handle, person, delivered, read }));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn push_conversation_once(
-        &mut self,
-        out: &mut Batch,
-        number: u64,
-        it: &Conversation,
-    ) -> Result<ConversationHandle, End> {
-        let id = self.rooms.ids.conversation(number);
-        match self.session.conversation(id) {
-            Ok((handle, false)) => Ok(handle),
-            Ok((handle, true)) => {
-                self.write_conversation(out, handle, id, number, it)?;
-                Ok(handle)
-            }
-            Err(HandlesFull) => Err(handles_full(out)),
-        }
-    }
-
-    fn push_conversation(
-        &mut self,
-        out: &mut Batch,
-        number: u64,
-        it: &Conversation,
-    ) -> Result<(), End> {
-        let id = self.rooms.ids.conversation(number);
-        let (handle, _) = self.session.conversation(id).map_err(|HandlesFull| handles_full(out))?;
-        self.write_conversation(out, handle, id, number, it)
-    }
-
-    fn write_conversation(
-        &mut self,
-        out: &mut Batch,
-        handle: ConversationHandle,
-        id: [u8; 16],
-        number: u64,
-        it: &Conversation,
-    ) -> Result<(), End> {
-        let visitor = self.person_handle(out, Person::Visitor(it.visitor), Some(it))?.0;
-        let assignee = match it.assignee {
-            Some(agent) => self.person_handle(out, Person::Agent(agent), None)?.0,
-            None => PersonHandle::SYSTEM,
-        };
-        let mut marks = Vec::new();
-        for (person, mark) in self.rooms.signals.marks(number) {
-            let person = self.person_handle(out, person, Some(it))?.0;
-            marks.push(MemberMark { person, delivered: mark.delivered, read: mark.read });
-        }
-        let staff = matches!(self.eyes, Eyes::Agent { .. });
-        let site = self.rooms.lens.site(it.site).map(|site| site.app).unwrap_or_default();
-        out.push(&Down::from(down::Conversation {
-            handle,
-            id,
-            site: &site,
-            visitor,
-            assignee,
-            state: if it.open { ConversationState::Open } else { ConversationState::Closed },
-            public_head: it.head(Lane::Public),
-            staff_head: if staff { it.head(Lane::Staff) } else { 0 },
-            public_time_ms: it.public_time_ms,
-            marks,
-        }));
-        Ok(())
-    }
-
-    /// A person's handle; a new one is told with name and presence first.
-    fn person_handle(
-        &mut self,
-        out: &mut Batch,
-        person: Person,
-        within: Option<&Conversation>,
-    ) -> Result<(PersonHandle, bool), End> {
-        let (kind, name) = match person {
-            Person::System => return Ok((PersonHandle::SYSTEM, false)),
-            Person::Agent(agent) => {
-                (PersonKind::Agent, self.rooms.lens.agent(agent).map(|it| it.name))
-            }
-            Person::Visitor(_) => {
-                let own = match &self.eyes {
-                    Eyes::Visitor { by: By::Visitor { name, .. }, .. } if person == self.person => {
-                        Some(name.clone())
-                    }
-                    _ => None,
-                };
-                (PersonKind::Visitor, within.map(|it| it.visitor_name.clone()).or(own))
-            }
-        };
-        let id = self.rooms.ids.person(person);
-        let (handle, new) = self.session.person(id).map_err(|HandlesFull| handles_full(out))?;
-        if new {
-            let name = name.unwrap_or_default();
-            let online = self.rooms.bell.is_online(person);
-            out.push(&Down::from(down::Person { handle, id, kind, name: &name, online }));
-        }
-        Ok((handle, new))
-    }
-
-    fn push_entry(&mut self, out: &mut Batch, record: &Record) -> Result<(), End> {
-        let Place::Conversation { conversation, lane, seq } = record.place else { return Ok(()) };
-        let Some(it) = self.visible(conversation) else { return Ok(()) };
-        let handle = self.push_conversation_once(out, conversation, &it)?;
-        let entry = entry::read(record.kind, record.body());
-        let author = entry.map_or(Person::System, |entry| entry.author.get());
-        let (author, _) = self.person_handle(out, author, Some(&it))?;
-        let body = self.entry_body(out, record, entry, &it)?;
-        out.push(&Down::from(down::Entry {
-            conversation: handle,
-            lane: wire_lane(lane),
-            seq,
-            position: record.position.0,
-            time_ms: record.time_ms,
-            author,
-            body,
-        }));
-        Ok(())
-    }
-
-    fn entry_body<'a>(
-        &mut self,
-        out: &mut Batch,
-        record: &'a Record,
-        entry: Option<&'a ArchivedEntry>,
-        it: &Conversation,
-    ) -> Result<EntryBody<'a>, End> {
-        let unknown = EntryBody::Unknown {
-            // Numbers from 0x80 on name nothing on the wire, so a client shows its placeholder.
-            kind: (record.kind as u8) | 0x80,
-            bytes: (&[][..]).into(),
-        };
-        let Some(entry) = entry else { return Ok(unknown) };
-        Ok(match &entry.body {
-            ArchivedBody::Text(text) => EntryBody::Text { text },
-            ArchivedBody::File(file) => EntryBody::File {
-                name: &file.name,
-                mime: &file.mime,
-                size: file.size.to_native(),
-                width: u64::from(file.width.to_native()),
-                height: u64::from(file.height.to_native()),
-                caption: &file.caption,
-            },
-            ArchivedBody::Closed => EntryBody::Closed {},
-            ArchivedBody::Reopened => EntryBody::Reopened {},
-            ArchivedBody::Opened { visitor, page, .. } => {
-                let visitor = Person::Visitor(visitor.to_native());
-                let visitor = self.person_handle(out, visitor, Some(it))?.0;
-                EntryBody::Opened { visitor, page }
-            }
-            ArchivedBody::Assigned { agent, why } => {
-                let agent = self.person_handle(out, Person::Agent(agent.to_native()), None)?.0;
-                EntryBody::Assigned { agent, why }
-            }
-            ArchivedBody::Joined { agent } => {
-                let agent = self.person_handle(out, Person::Agent(agent.to_native()), None)?.0;
-                EntryBody::Joined { agent }
-            }
-            ArchivedBody::Site(_) | ArchivedBody::Agent(_) => unknown,
-        })
-    }
+    let audience: Vec<Person> = audience.into_iter().collect();
+    rooms.signals.presence(&rooms.bell, &audience, person);
 }
 
 /// Owns an event; HELLO was handled where it is allowed.
@@ -914,11 +713,6 @@ async fn send(socket: &mut Socket, out: &mut Batch) -> Result<(), End> {
 
 async fn close_owned(socket: &mut Socket, code: u16) {
     socket.goodbye(code, "refused").await;
-}
-
-fn handles_full(out: &mut Batch) -> End {
-    out.push(&Down::from(down::GoAway { reason: 3, delay_ms: 0 }));
-    (1001, "come back with fresh handles")
 }
 
 /// What a cursor has missed.

@@ -97,11 +97,18 @@ test("a reload keeps the conversation, the draft and what was said, once", async
   await said(agent, "An answer").waitFor();
   await until("it is acknowledged", async () => (await agent.log.locator(".reached").count()) > 0);
   await agent.box.fill("half a sent");
+  await visitor.page.getByText("Online", { exact: true }).waitFor();
+  await visitor.page.evaluate(() => {
+    globalThis.sawOffline = false;
+    const look = () => (globalThis.sawOffline ||= document.body.innerText.includes("Offline"));
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
+  });
   await agent.page.reload();
   await said(agent, "An answer").waitFor();
   assert.equal(await said(agent, "Before the reload").count(), 1);
   assert.equal(await said(agent, "An answer").count(), 1);
   assert.equal(await agent.box.inputValue(), "half a sent");
+  assert.equal(await visitor.page.evaluate(() => globalThis.sawOffline), false, "a reload is no absence");
   await leave(agent, visitor);
 });
 
