@@ -37,6 +37,8 @@ pub struct Lodge {
     ticks_before: u64,
     ticks_at_start: u64,
     rss_max_kb: u64,
+    /// Of that, what is not pages of mapped files.
+    own_max_kb: u64,
 }
 
 impl Lodge {
@@ -63,6 +65,7 @@ impl Lodge {
             ticks_before: 0,
             ticks_at_start: 0,
             rss_max_kb: 0,
+            own_max_kb: 0,
             folder,
             _scratch: scratch,
         };
@@ -129,6 +132,7 @@ impl Lodge {
         json!({
             "cpu_pct": (share * 10.0).round() / 10.0,
             "rss_mb": self.rss_max_kb / 1024,
+            "rss_own_mb": self.own_max_kb / 1024,
             "disk_bytes": disk_bytes(&self.folder.join("data")),
             "cores": cores,
             "watched_s": seconds.round(),
@@ -199,11 +203,12 @@ impl Lodge {
 
     fn measure(&mut self) {
         let status = self.proc("status");
-        let kb = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|line| line.split_whitespace().next()?.parse().ok());
-        self.rss_max_kb = self.rss_max_kb.max(kb.unwrap_or(0));
+        let kb = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+        };
+        self.rss_max_kb = self.rss_max_kb.max(kb("VmRSS:"));
+        self.own_max_kb = self.own_max_kb.max(kb("RssAnon:"));
     }
 
     /// Processor time of the process, in hundredths of a second.
