@@ -196,7 +196,27 @@ test("history of several hundred lines pages up without moving what is read", as
     assert.ok(moved <= 2, `moved by ${moved} px`);
   }
   assert.deepEqual(await lines(), Array.from({ length: 330 }, (_, n) => n + 1));
+  // That it was closed and went on is seen down there; what is counted up here is what somebody said.
+  await agent.page.locator(".talk-pane header .button").click();
+  await agent.page.locator("dialog[open] [data-first]").click();
+  await visitor.page.locator(".note", { hasText: "closed" }).waitFor();
+  await says(visitor, "line 331");
+  await said(fresh, "line 331").waitFor({ state: "attached" });
+  await fresh.page.locator(".to-end", { hasText: /\b1\b/ }).waitFor();
   await leave(agent, fresh, visitor);
+});
+
+test("the lists are one stop of the keyboard, and the arrows lead from one to the next", async () => {
+  const agent = await sit();
+  const { keyboard } = agent.page;
+  const chosen = () => agent.page.locator('[role="tab"]:focus[aria-selected="true"]').innerText();
+  await agent.page.getByRole("tab", { name: "Mine" }).click();
+  for (const [key, name] of [["ArrowRight", "Unassigned"], ["End", "Closed"], ["ArrowRight", "Mine"], ["ArrowLeft", "Closed"], ["Home", "Mine"]]) {
+    await keyboard.press(key);
+    await until(`${key} leads to ${name}`, async () => (await chosen()).startsWith(name));
+  }
+  assert.equal(await agent.page.locator('[role="tab"][tabindex="0"]').count(), 1);
+  await leave(agent);
 });
 
 test("pictures open large, arrows lead through them, and the focus comes back", async () => {

@@ -28,7 +28,13 @@ export async function chatter(page, count, line) {
         await new Promise((next) => setTimeout(next, 4));
       }
     }, lines);
-    await until("the lines are acknowledged", async () => (await page.locator(".waiting").count()) === 0);
+    // A line stands on the screen only once it is kept: none that waits may be none that was begun.
+    await until("the lines are acknowledged", () =>
+      page.evaluate((last) => {
+        const own = [...document.querySelectorAll(".own .bubble")];
+        return own.at(-1)?.textContent === last && !document.querySelector(".waiting");
+      }, lines.at(-1)),
+    );
   }
 }
 

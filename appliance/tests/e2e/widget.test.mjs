@@ -235,7 +235,7 @@ test("pictures and files go by button, by paste and by drop, and arrive whole", 
   await until("all four left", async () => (await tab.locator(".own:not(.waiting)").count()) === 4);
   // What no browser shows is a file to be kept, with its name and its bytes.
   assert.deepEqual(await tab.locator(".card b").allInnerTexts(), ["IMG_0042.HEIC", "data.xyz"]);
-  assert.equal(await tab.locator(".frame.loaded").count(), 2);
+  await until("both pictures are shown", async () => (await tab.locator(".frame.loaded").count()) === 2);
   const [download] = await Promise.all([tab.waitForEvent("download"), tab.locator(".card").first().click()]);
   const parts = [];
   for await (const chunk of await download.createReadStream()) parts.push(chunk);
@@ -345,7 +345,7 @@ test("an answer to a closed chat is counted, on the bubble and for the host; ope
   await screen(chat, tab).write("Call me when it is there");
   await settled(chat, "Call me when it is there");
   await chat.getByRole("button", { name: "Close the chat" }).click();
-  assert.equal(await tab.evaluate(() => heard.includes("closed")), true);
+  await tab.waitForFunction(() => heard.includes("closed"));
   await agent.open("Call me when it is there");
   await agent.write("It is: https://shop.example/orders/1");
   await chat.locator(".count", { hasText: "1" }).waitFor();
@@ -540,8 +540,10 @@ test("on a phone nothing is wider than the screen, and what one touches is large
   assert.deepEqual(found, { wide: 0, log: 0, small: [] });
   // The keyboard takes half the screen: the box stays in sight, and so does what was said last.
   await tab.setViewportSize({ width: 390, height: 430 });
-  const seen = await tab.locator(".own .meta").last().evaluate((one) => one.getBoundingClientRect().bottom <= document.querySelector(".composer").getBoundingClientRect().top + 1);
-  const box = await tab.locator(".box").boundingBox();
-  assert.ok(seen && box.y + box.height <= 430, JSON.stringify(box));
+  await tab.waitForFunction(() => {
+    const said = [...document.querySelectorAll(".own .meta")].at(-1).getBoundingClientRect();
+    const composer = document.querySelector(".composer").getBoundingClientRect();
+    return innerHeight === 430 && said.bottom <= composer.top + 1 && document.querySelector(".box").getBoundingClientRect().bottom <= 430;
+  });
   await context.close();
 });

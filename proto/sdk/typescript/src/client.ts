@@ -308,8 +308,9 @@ export class Client {
     const conversation = this.idOf(to);
     if (conversation === undefined || !link?.greeted || !this.run(conversation, "public").high) return;
     for (const lane of ["public", "staff"] as const) {
-      const have = this.run(conversation, lane).high;
-      this.say(link, [{ op: "gap", conversation: link.handles.get(conversation) ?? conversation, lane, have }]);
+      const run = this.run(conversation, lane);
+      link.gaps.delete(run);
+      this.askGap(link, conversation, lane, run);
     }
   }
 
@@ -739,6 +740,10 @@ export class Client {
         this.pages.delete(frame.request);
         const id = link.conversations.get(frame.conversation);
         const added = id === undefined ? [] : this.run(id, frame.lane).join();
+        for (const entry of added) {
+          this.gone.delete(placeOf(entry));
+          this.echoes.delete(placeOf(entry));
+        }
         if (added.length) this.emit({ type: "entries", entries: added });
         page?.done(frame.more);
         return this.emit({ type: "timeline" });
@@ -771,6 +776,9 @@ export class Client {
     this.become("connected");
     this.flush();
     for (const request of this.pages.keys()) this.askPage(request);
+    // The connection before may have told how far things are and ended before it brought them.
+    this.catchUp(link);
+    if (this.current && this.run(this.current.id, "public").entries.length < PAGE_ENTRIES) void this.history("mine");
     void this.upload();
   }
 
@@ -864,12 +872,14 @@ export class Client {
     this.emit({ type: "typing", conversation, person, on });
   }
 
-  /** Everything up to a watermark was delivered: what a head promises beyond what is held is missing. */
+  /**
+   * What a head promises beyond what is held is missing once the cursor has passed it: the server will
+   * not tell it again by itself.
+   */
   private catchUp(link: Link): void {
     const current = this.current;
     if (current?.public_head && !this.run(current.id, "public").high) void this.history("mine");
     for (const [id, { public_head, staff_head }] of this.conversations) {
-      if (!link.handles.has(id)) continue;
       for (const [lane, head] of [["public", public_head], ["staff", staff_head]] as const) {
         const run = this.runs.get(laneKey(id, lane));
         if (run?.high && run.high < head) this.askGap(link, id, lane, run);
@@ -879,7 +889,9 @@ export class Client {
 
   private fillHoles(link: Link): void {
     for (const [key, run] of this.runs) {
-      if (!run.hasHole) continue;
+      // An answer that was full may have left a rest.
+      const asked = link.gaps.get(run) ?? Infinity;
+      if (!run.hasHole && run.high < asked + LIMITS.page_entries_max) continue;
       const [id, lane] = key.split(" ") as [Id, Lane];
       this.askGap(link, id, lane, run);
     }

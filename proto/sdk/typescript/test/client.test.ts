@@ -112,12 +112,12 @@ for (let seed = 1; seed <= SEEDS; seed += 1) {
       }
       await sim.run(700 * sim.random());
     }
-    const [id] = sim.desk.conversations.keys();
     const quiet = () => settled(client) && desk.outbox.length === 0 && held(sim).length === written.length + answered.length;
     sim.drop = 0;
     await sim.run(120_000, quiet);
     // Long enough for a connection that died in silence to be noticed and replaced.
     await sim.run(70_000);
+    const [id] = sim.desk.conversations.keys();
     const all = held(sim);
     assert.deepEqual(all.filter((text) => text.startsWith("v")), written, `seed ${seed}`);
     assert.deepEqual(all.filter((text) => text.startsWith("a")), answered, `seed ${seed}`);
@@ -154,6 +154,113 @@ test("a hole is asked for again, and filled in order", async () => {
   peer.follow();
   await sim.run(2_000);
   assert.deepEqual(texts(client), ["one", "two", "three"]);
+});
+
+test("a device that was told how things stand, and left before the history came, asks for it when it is back", async () => {
+  for (const back of ["a reload", "another connection"] as const) {
+    const { sim, visitor } = scene();
+    const { desk } = sim;
+    const conversation = desk.mine(visitor, true) ?? assert.fail();
+    for (let line = 1; line <= 60; line += 1) desk.append(conversation, "public", visitor, { kind: "text", text: `line ${line}` });
+    const store = new MemoryStore();
+    let client = new Client(CONFIG, sim.world(visitor, store));
+    await client.open();
+    // The heads and their cursor are kept; the page that was asked for is not here yet.
+    await sim.run(5_000, () => client.conversations.size > 0);
+    await sim.run(0);
+    assert.deepEqual(texts(client), []);
+    const { state } = await store.read(assert.fail as never);
+    assert.equal(state.cursor, desk.rows.length * 64);
+    if (back === "a reload") {
+      client.close();
+      client = new Client(CONFIG, sim.world(visitor, store));
+      await client.open();
+    } else for (const peer of [...desk.peers]) peer.end();
+    await sim.run(10_000);
+    assert.equal(client.status, "connected");
+    assert.deepEqual(texts(client), held(sim).slice(-40), back);
+  }
+});
+
+test("a page of which only the beginning came leaves no hole at its end", async () => {
+  const { sim, visitor } = scene();
+  const { desk } = sim;
+  const conversation = desk.mine(visitor, true) ?? assert.fail();
+  // Forty of these do not fit into one batch.
+  const long = "x".repeat(4_000);
+  for (let line = 1; line <= 60; line += 1) desk.append(conversation, "public", visitor, { kind: "text", text: `${line} ${long}` });
+  const store = new MemoryStore();
+  let client = new Client(CONFIG, sim.world(visitor, store));
+  await client.open();
+  await sim.run(5_000, () => texts(client).length > 0);
+  assert.ok(texts(client).length < 40, `${texts(client).length} came at once`);
+  client.close();
+  client = new Client(CONFIG, sim.world(visitor, store));
+  await client.open();
+  await sim.run(10_000);
+  assert.deepEqual(texts(client), held(sim).slice(-texts(client).length));
+});
+
+test("a text that was answered before the page that holds it was whole stands there once", async () => {
+  const { sim, visitor } = scene();
+  const { desk } = sim;
+  const client = new Client(CONFIG, sim.world(visitor));
+  await client.open();
+  await client.send("mine");
+  // It is answered and not told; the first line that is told is one behind it.
+  const { follow } = desk;
+  desk.follow = () => {};
+  await sim.run(5_000, () => client.status === "connected" && client.outbox.length === 0);
+  const conversation = desk.mine(visitor, false) ?? assert.fail();
+  for (const peer of desk.peers) (peer as unknown as { next: number }).next = desk.rows.length;
+  desk.follow = follow;
+  desk.append(conversation, "public", visitor, { kind: "text", text: "newer" });
+  desk.follow();
+  await sim.run(5_000, () => texts(client).includes("newer"));
+  await whole(sim, client.history());
+  assert.deepEqual(texts(client), ["mine", "newer"]);
+});
+
+test("what came behind what is held is asked for to its end, however much it is", async () => {
+  const { sim, visitor, agent } = scene();
+  const { desk } = sim;
+  const conversation = desk.mine(visitor, true) ?? assert.fail();
+  desk.append(conversation, "public", visitor, { kind: "text", text: "line 0" });
+  const client = new Client({ server_url: CONFIG.server_url }, sim.world(agent));
+  await client.open();
+  await sim.run(5_000, () => client.conversations.size > 0);
+  await whole(sim, client.history(conversation.id));
+  assert.deepEqual(texts(client, conversation.id), ["line 0"]);
+  for (let line = 1; line <= 2 * LIMITS.page_entries_max + 1; line += 1) {
+    desk.append(conversation, "public", visitor, { kind: "text", text: `line ${line}` });
+  }
+  // Nobody tells an agent of a conversation without a part in it.
+  const [peer] = desk.peers;
+  (peer as unknown as { next: number }).next = desk.rows.length;
+  client.newer(conversation.id);
+  await sim.run(5_000);
+  assert.deepEqual(texts(client, conversation.id), held(sim));
+});
+
+test("a page that is left and looked at again within a second of its last attempt connects again", async () => {
+  const { sim, visitor } = scene();
+  const world = sim.world(visitor);
+  const client = new Client(CONFIG, world);
+  await client.open();
+  await sim.run(900, () => client.status === "connected");
+  assert.equal(client.status, "connected");
+  world.sleep();
+  assert.equal(client.status, "waiting");
+  world.wake();
+  await sim.run(5_000);
+  assert.equal(client.status, "connected");
+  // Asleep it stays without a connection, and without a timer that would bring one.
+  world.sleep();
+  await sim.run(3_600_000);
+  assert.equal(client.status, "waiting");
+  world.wake();
+  await sim.run(5_000);
+  assert.equal(client.status, "connected");
 });
 
 test("a cloned device goes on as a new one, and nothing is doubled", async () => {

@@ -218,7 +218,8 @@ export class Peer {
         return this.page(frame);
       case "gap": {
         const conversation = this.find(frame.conversation);
-        for (const row of this.rowsOf(conversation, frame.lane)) if (row.seq > frame.have) this.out.push(this.entry(row));
+        const rows = this.rowsOf(conversation, frame.lane).filter((row) => row.seq > frame.have);
+        for (const row of rows.slice(0, LIMITS.page_entries_max)) this.out.push(this.entry(row));
         return;
       }
       case "mark":
@@ -250,7 +251,10 @@ export class Peer {
     this.where = hello.page ?? "";
     this.greeted = true;
     const known = hello.epoch === desk.epoch;
-    this.next = known ? Math.floor(hello.cursor / 64) : 0;
+    // Who has a cursor is told what came since, and nothing where nothing came; others only how things stand.
+    const cursor = known ? hello.cursor : 0;
+    this.next = cursor ? Math.floor(cursor / 64) : desk.rows.length;
+    this.synced = cursor;
     const person = this.handle(this.who.id);
     this.out.push({
       op: "hello_ok",
@@ -267,8 +271,9 @@ export class Peer {
       now_ms: desk.now(),
       watermark: desk.rows.length * 64,
     });
+    const moved = new Set(desk.rows.slice(cursor ? this.next : 0).map((row) => row.conversation));
     for (const conversation of desk.conversations.values()) {
-      if (this.sees(conversation, "public")) this.conversation(conversation);
+      if (moved.has(conversation.id) && this.sees(conversation, "public")) this.conversation(conversation);
     }
     for (const mark of hello.marks) this.mark(mark.conversation, mark.delivered, mark.read);
     this.presence(true);

@@ -54,9 +54,10 @@ export class Sim {
     this.now_ms = Math.ceil(end);
   }
 
-  /** One browser profile. `wake` is the person coming back. */
-  world(who: string, store: Store = new MemoryStore()): World & { wake(): void } {
+  /** One browser profile. `sleep` is the page left, `wake` the person coming back. */
+  world(who: string, store: Store = new MemoryStore()): World & { wake(): void; sleep(): void } {
     let wake = () => {};
+    let sleep = () => {};
     return {
       now: () => this.now_ms,
       random: () => this.random(),
@@ -70,9 +71,13 @@ export class Sim {
         wake = then;
         return () => {};
       },
-      onsleep: () => () => {},
+      onsleep(then) {
+        sleep = then;
+        return () => {};
+      },
       tabs: () => ({ changed() {}, close() {} }),
       wake: () => wake(),
+      sleep: () => sleep(),
     };
   }
 
