@@ -508,7 +508,7 @@ frames! {
             generation: u64,
             /// of the history that the cursor belongs to, 0 = none
             epoch: Epoch,
-            /// the Position up to which everything is held, 0 = nothing
+            /// the Position of the last SYNCED, 0 = none; what heads alone told of is not held until it was paged
             cursor: u64,
             /// the highest counter that this device has allotted
             last_counter: u64,

@@ -178,7 +178,7 @@ export interface UpHello {
   generation: number;
   /** of the history that the cursor belongs to, 0 = none */
   epoch: string;
-  /** the Position up to which everything is held, 0 = nothing */
+  /** the Position of the last SYNCED, 0 = none; what heads alone told of is not held until it was paged */
   cursor: number;
   /** the highest counter that this device has allotted */
   last_counter: number;
