@@ -208,7 +208,9 @@ impl Trial {
 
     /// Asks it to end, as systemd does.
     pub(crate) fn terminate(&self) -> Done {
-        run::ask(Command::new("kill").args(["-TERM", &self.child.id().to_string()])).map(drop)
+        // The shell's own: a small Debian has no program of that name.
+        let id = self.child.id().to_string();
+        run::ask(Command::new("sh").args(["-c", "kill -TERM \"$0\"", &id])).map(drop)
     }
 
     /// `lodge check --json` beside it: the exit code and the object.
