@@ -256,7 +256,7 @@ mod tests {
     const NOW: u64 = 1_764_000_000_000;
 
     fn secrets(dir: &tempfile::TempDir) -> Secrets {
-        Secrets::open(Arc::new(RealDisk), dir.path()).unwrap()
+        Secrets::open(Arc::new(RealDisk), dir.path(), false).unwrap()
     }
 
     fn code<T: std::fmt::Debug>(result: Result<T, Refusal>) -> RefusalCode {

@@ -60,7 +60,7 @@ impl House {
 }
 
 fn open(dir: &tempfile::TempDir, lens: &Arc<Lens>) -> Access {
-    let secrets = Secrets::open(Arc::new(RealDisk), dir.path()).unwrap();
+    let secrets = Secrets::open(Arc::new(RealDisk), dir.path(), false).unwrap();
     Access::open(secrets, Arc::clone(lens)).unwrap()
 }
 
@@ -93,7 +93,7 @@ fn no_two_installations_share_a_key_and_a_restart_keeps_them() {
 #[test]
 fn a_key_that_was_cut_stops_the_start_with_its_name() {
     let dir = tempfile::tempdir().unwrap();
-    let secrets = Secrets::open(Arc::new(RealDisk), dir.path()).unwrap();
+    let secrets = Secrets::open(Arc::new(RealDisk), dir.path(), false).unwrap();
     secrets.put("installation/token", b"short").unwrap();
     let why = Access::open(secrets, Arc::default()).unwrap_err().to_string();
     assert!(why.contains("installation/token"), "{why}");
