@@ -2,8 +2,9 @@
 //!
 //! The cookie is 32 random bytes; only its SHA-256 is kept. Beginning and ending a session is durable before it is
 //! answered. When it was last seen is exact in memory and written down now and then, so after a power cut a session
-//! may end earlier by `SEEN_STEP_MS`, never later. Where nothing may be written, people come in all the same, to
-//! read, and their sessions begin and end in memory.
+//! may end earlier by `SEEN_STEP_MS`, never later. Where nothing may be written, or nothing can because the disk is
+//! full, people come in all the same, to read, and their sessions begin in memory. Those are written down, and what
+//! ended meanwhile is taken away, as soon as there is room.
 //!
 //! ```text
 //! session/HASH   (64 hexadecimal digits)
@@ -11,7 +12,7 @@
 //!      0     8   agent     8  8  begun, milliseconds since 1970     16  8  last seen
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
@@ -98,6 +99,9 @@ impl Session {
 pub struct Sessions {
     secrets: Secrets,
     open: Mutex<HashMap<SessionId, Session>>,
+    /// Held over a look at `open` and the write that follows from it, so that none brings a session back that another
+    /// took away.
+    writing: Mutex<()>,
 }
 
 impl Sessions {
@@ -109,11 +113,12 @@ impl Sessions {
             Some((SessionId(hash.try_into().ok()?), session))
         };
         let open = secrets.names(SHELF).into_iter().filter_map(read).collect();
-        Sessions { open: Mutex::new(open), secrets }
+        Sessions { open: Mutex::new(open), writing: Mutex::new(()), secrets }
     }
 
-    /// Begins a session and gives its cookie. Waits for the disk.
+    /// Begins a session and gives its cookie. Waits for the disk, and does without one that is full.
     pub fn begin(&self, agent: u64, token: [u8; 32], now_ms: u64) -> Result<String, Refusal> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let id = SessionId::of_token(&token);
         let session = Session { agent, begun_ms: now_ms, seen_ms: now_ms, written_ms: now_ms };
         let gone = self.beyond_bound(agent, now_ms);
@@ -122,12 +127,17 @@ impl Sessions {
         let mut changes: Vec<(&str, Option<&[u8]>)> =
             names.iter().map(|name| (name.as_str(), None)).collect();
         changes.push((&name, Some(&value)));
-        self.keep(&changes).map_err(not_kept)?;
+        let written_ms = match self.keep(&changes) {
+            Ok(()) => now_ms,
+            // Stale from the start, so it is written down when there is room.
+            Err(Error::Full) => 0,
+            Err(error) => return Err(not_kept(error)),
+        };
         let mut open = self.lock();
         for id in gone {
             open.remove(&id);
         }
-        open.insert(id, session);
+        open.insert(id, Session { agent, begun_ms: now_ms, seen_ms: now_ms, written_ms });
         Ok(BASE64URL_NOPAD.encode(&token))
     }
 
@@ -171,6 +181,7 @@ impl Sessions {
 
     /// Writes down who was seen lately and takes away what is over. Waits for the disk, and only if there is need.
     pub fn write_down(&self, now_ms: u64) -> Result<(), Error> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let over = self.filter(|_, session| session.over(now_ms));
         let stale: Vec<(SessionId, Session)> = self
             .lock()
@@ -178,7 +189,8 @@ impl Sessions {
             .filter(|(_, it)| !it.over(now_ms) && it.seen_ms - it.written_ms >= SEEN_STEP_MS)
             .map(|(id, it)| (*id, *it))
             .collect();
-        let rows = over.iter().map(|id| (id.name(), None));
+        let rows = over.iter().map(SessionId::name).chain(self.left_over());
+        let rows = rows.map(|name| (name, None));
         let rows: Vec<(String, Option<Vec<u8>>)> =
             rows.chain(stale.iter().map(|(id, it)| (id.name(), Some(it.encode())))).collect();
         if rows.is_empty() {
@@ -197,6 +209,13 @@ impl Sessions {
             }
         }
         Ok(())
+    }
+
+    /// The rows of sessions that ended while the disk was full.
+    fn left_over(&self) -> Vec<String> {
+        let rows = self.secrets.names(SHELF);
+        let open: HashSet<String> = self.lock().keys().map(SessionId::name).collect();
+        rows.into_iter().filter(|name| !open.contains(name)).collect()
     }
 
     /// Those of this agent that have to go so that there is room for one more.
@@ -222,6 +241,7 @@ impl Sessions {
             open.remove(id);
         }
         drop(open);
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let names: Vec<String> = ids.iter().map(SessionId::name).collect();
         let changes: Vec<(&str, Option<&[u8]>)> =
             names.iter().map(|name| (name.as_str(), None)).collect();
@@ -247,16 +267,17 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
 
-    use lodge_storage::disk::RealDisk;
+    use lodge_storage::disk::{Disk, RealDisk, SimDisk};
 
     use super::*;
 
     const NOW: u64 = 1_764_000_000_000;
 
     fn secrets(dir: &tempfile::TempDir) -> Secrets {
-        Secrets::open(Arc::new(RealDisk), dir.path()).unwrap()
+        Secrets::open(Arc::new(RealDisk), dir.path(), false).unwrap()
     }
 
     fn code<T: std::fmt::Debug>(result: Result<T, Refusal>) -> RefusalCode {
@@ -279,6 +300,24 @@ mod tests {
         assert!(sessions.find(&cookie, NOW + 2).is_err());
         assert!(matches!(read_only.put("a", b"b"), Err(Error::ReadOnly { .. })));
         assert_eq!(secrets(&dir).names(SHELF).len(), 1);
+    }
+
+    #[test]
+    fn a_session_that_ended_while_the_disk_was_full_does_not_come_back() {
+        let disk = SimDisk::new(1);
+        let dir = Path::new("/data");
+        disk.create_dir(dir).unwrap();
+        let open = || Secrets::open(Arc::new(disk.clone()), dir, false).unwrap();
+        let sessions = Sessions::open(open());
+        let cookie = sessions.begin(7, [1; 32], NOW).unwrap();
+        let (id, _) = sessions.find(&cookie, NOW).unwrap();
+        disk.set_capacity_bytes(disk.used_bytes());
+        assert_eq!(code(sessions.end(id)), RefusalCode::Full);
+        assert_eq!(code(sessions.find(&cookie, NOW)), RefusalCode::SessionEnded);
+        assert!(sessions.write_down(NOW + 1).is_err());
+        disk.heal();
+        sessions.write_down(NOW + 1).unwrap();
+        assert_eq!(code(Sessions::open(open()).find(&cookie, NOW + 2)), RefusalCode::SessionEnded);
     }
 
     #[test]

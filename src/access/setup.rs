@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_token_is_good_for_an_hour_and_until_the_next_one() {
         let dir = tempfile::tempdir().unwrap();
-        let secrets = Secrets::open(Arc::new(RealDisk), dir.path()).unwrap();
+        let secrets = Secrets::open(Arc::new(RealDisk), dir.path(), false).unwrap();
         let chance = Chance::new();
         assert!(!is_open(&secrets, NOW));
         let first = make(&secrets, &chance, NOW).unwrap();
@@ -92,7 +92,7 @@ mod tests {
         for wrong in ["", &second[1..], &second.to_uppercase(), &format!("{second}="), &row] {
             assert!(judge(&secrets, wrong, NOW + 2).is_err(), "{wrong}");
         }
-        let again = Secrets::open(Arc::new(RealDisk), dir.path()).unwrap();
+        let again = Secrets::open(Arc::new(RealDisk), dir.path(), false).unwrap();
         assert!(judge(&again, &second, NOW + 2).is_ok(), "a restart forgets nothing");
         secrets.remove(&row).unwrap();
         assert!(judge(&secrets, &second, NOW + 2).is_err());

@@ -1,14 +1,16 @@
 //! The whole room: real secrets in a scratch directory, a lens fed by hand.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use lodge_storage::disk::RealDisk;
+use lodge_storage::disk::{Disk, RealDisk, SimDisk};
 use lodge_storage::{Place, Position};
 
 use super::*;
 use crate::desk::Person;
 use crate::desk::entry::{Body, Entry};
 use crate::desk::register::SiteSettings;
+use crate::limits::SESSIONS_AGENT_MAX;
 
 const NOW: u64 = 1_764_000_000_000;
 const HERE: [u8; 16] = [1; 16];
@@ -60,7 +62,7 @@ impl House {
 }
 
 fn open(dir: &tempfile::TempDir, lens: &Arc<Lens>) -> Access {
-    let secrets = Secrets::open(Arc::new(RealDisk), dir.path()).unwrap();
+    let secrets = Secrets::open(Arc::new(RealDisk), dir.path(), false).unwrap();
     Access::open(secrets, Arc::clone(lens)).unwrap()
 }
 
@@ -90,10 +92,48 @@ fn no_two_installations_share_a_key_and_a_restart_keeps_them() {
     );
 }
 
+#[tokio::test]
+async fn people_come_in_to_read_while_the_disk_is_full() {
+    let disk = SimDisk::new(1);
+    let dir = Path::new("/data");
+    disk.create_dir(dir).unwrap();
+    let lens = Arc::new(Lens::default());
+    let open = || {
+        let secrets = Secrets::open(Arc::new(disk.clone()), dir, false).unwrap();
+        Access::open(secrets, Arc::clone(&lens)).unwrap()
+    };
+    let access = open();
+    let login = "ada".to_owned();
+    let agent =
+        Agent { number: 7, login: login.clone(), name: login, role: Role::Agent, disabled: false };
+    let entry = Entry { author: Person::System, origin: None, body: Body::Agent(agent) };
+    lens.apply_new(&entry.record(Place::Register, NOW), Position(0));
+    let hashed = access.hash("a long password".into()).await.unwrap();
+    access.set_password(7, hashed, None).await.unwrap();
+
+    disk.set_capacity_bytes(disk.used_bytes());
+    let mut cookies = Vec::new();
+    for nth in 0..SESSIONS_AGENT_MAX as u64 + 2 {
+        let signed = access.log_in("ada", "a long password".into(), NOW + nth).await.unwrap();
+        cookies.push(signed.cookie);
+    }
+    let later = NOW + 100;
+    let alive = |access: &Access, cookies: &[String]| {
+        cookies.iter().filter(|it| access.agent(it, later).is_ok()).count()
+    };
+    assert_eq!(alive(&access, &cookies), SESSIONS_AGENT_MAX, "they are bounded as ever");
+    assert!(matches!(access.write_down(later), Err(Error::Full)));
+    assert_eq!(alive(&open(), &cookies), 0);
+
+    disk.heal();
+    access.write_down(later).unwrap();
+    assert_eq!(alive(&open(), &cookies), SESSIONS_AGENT_MAX, "with room again a restart ends none");
+}
+
 #[test]
 fn a_key_that_was_cut_stops_the_start_with_its_name() {
     let dir = tempfile::tempdir().unwrap();
-    let secrets = Secrets::open(Arc::new(RealDisk), dir.path()).unwrap();
+    let secrets = Secrets::open(Arc::new(RealDisk), dir.path(), false).unwrap();
     secrets.put("installation/token", b"short").unwrap();
     let why = Access::open(secrets, Arc::default()).unwrap_err().to_string();
     assert!(why.contains("installation/token"), "{why}");

@@ -98,7 +98,7 @@ pub fn check(
 }
 
 fn check_beside_the_log(disk: &dyn Disk, dir: &Path, report: &mut Report) -> Result<(), Error> {
-    let secrets = secrets::read(disk, dir);
+    let secrets = secrets::read(disk, dir, report.records > 0);
     let key = secrets.and_then(|secrets| store::kept_blob_key(|name| secrets.get(name).cloned()));
     let key = key.unwrap_or_else(|error| {
         let (file, what) = ("SECRETS".to_owned(), error.to_string());

@@ -168,7 +168,7 @@ impl Porter {
 }
 
 fn fill_spare(log: &Shared, name: &str, len: u64) -> io::Result<()> {
-    let filling = log.ground.dir.join(FILLING);
+    let (filling, spare) = (log.ground.dir.join(FILLING), log.ground.dir.join(name));
     match log.ground.disk.unlink(&filling) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -177,12 +177,14 @@ fn fill_spare(log: &Shared, name: &str, len: u64) -> io::Result<()> {
         let file = log.ground.disk.open(&filling, Open::Create)?;
         disk::fill_with_zeros(&*file, len)?;
         file.sync()?;
-        log.ground.disk.rename(&filling, &log.ground.dir.join(name))?;
+        log.ground.disk.rename(&filling, &spare)?;
         log.ground.disk.sync_dir(&log.ground.dir)
     })();
     if filled.is_err() {
         // On a full disk, half a spare takes the room that the log itself may need.
         let _ = log.ground.disk.unlink(&filling);
+        // Nor is one that has its name already counted, and the next attempt has another.
+        let _ = log.ground.disk.unlink(&spare);
     }
     filled
 }

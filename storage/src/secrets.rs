@@ -3,7 +3,8 @@
 //!
 //! Invariants: the file is replaced whole and is durable before a change is answered; memory shows
 //! a change only then; a file that is not exactly what was written, or that others may read, is
-//! refused at open and never overwritten.
+//! refused at open and never overwritten. None is no secrets only where there is no history: see
+//! `Secrets::open`.
 //!
 //! ```text
 //! offset  size
@@ -40,6 +41,9 @@ const MAGIC: &[u8; 8] = b"LODGESEC";
 const VERSION: u32 = 1;
 const OTHERS: u32 = 0o077;
 const CRC_BYTES: usize = 4;
+/// The whole of a file by which the operator asks for new secrets in the place of lost ones. Words,
+/// because an empty file, one of zeros or half of one is what an accident leaves.
+const BEGIN_ANEW: &[u8] = b"new keys";
 
 type Map = BTreeMap<String, Vec<u8>>;
 
@@ -60,8 +64,10 @@ struct Inner {
 }
 
 impl Secrets {
-    /// Reads the file in `dir`; none is no secrets.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Secrets, Error> {
+    /// Reads the file in `dir`. None is no secrets, but where there is `history` it was lost: new
+    /// ones would shut everybody out without a word.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, history: bool) -> Result<Secrets, Error> {
+        let secrets = Secrets::of(None, disk.clone(), dir, history)?;
         let next = dir.join(NAME_OF_NEXT);
         match disk.unlink(&next).and_then(|()| disk.sync_dir(dir)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -69,16 +75,26 @@ impl Secrets {
             }
             _ => {}
         }
-        Secrets::of(None, disk, dir)
+        Ok(secrets)
     }
 
     /// Reads the file in `dir` and touches nothing; `why` is what every change gets for an answer.
-    pub(crate) fn look(why: Error, disk: Arc<dyn Disk>, dir: &Path) -> Result<Secrets, Error> {
-        Secrets::of(Some(why), disk, dir)
+    pub(crate) fn look(
+        why: Error,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        history: bool,
+    ) -> Result<Secrets, Error> {
+        Secrets::of(Some(why), disk, dir, history)
     }
 
-    fn of(refusal: Option<Error>, disk: Arc<dyn Disk>, dir: &Path) -> Result<Secrets, Error> {
-        let now = RwLock::new(read(disk.as_ref(), dir)?);
+    fn of(
+        refusal: Option<Error>,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        history: bool,
+    ) -> Result<Secrets, Error> {
+        let now = RwLock::new(read(disk.as_ref(), dir, history)?);
         let refusal = RwLock::new(refusal);
         let (path, changing) = (dir.join(NAME), Mutex::new(()));
         Ok(Secrets { inner: Arc::new(Inner { disk, path, now, refusal, changing }) })
@@ -149,9 +165,16 @@ impl fmt::Debug for Secrets {
 }
 
 /// The content of the file in `dir`, without changing anything there.
-pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<Map, Error> {
+pub(crate) fn read(disk: &dyn Disk, dir: &Path, history: bool) -> Result<Map, Error> {
     let path = dir.join(NAME);
     let file = match disk.open(&path, Open::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && history => {
+            return Err(Error::refused(format!(
+                "{} is missing, and with it every password and key of this store: restore it from \
+                 a backup, or write the words `new keys` into it to begin anew without them",
+                path.display()
+            )));
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Map::new()),
         other => other.map_err(|e| Error::io("open", &path, e))?,
     };
@@ -207,6 +230,9 @@ fn encode(map: &Map) -> Result<Vec<u8>, Error> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Map, String> {
+    if bytes.trim_ascii_end() == BEGIN_ANEW {
+        return Ok(Map::new());
+    }
     let damaged = || "it is damaged".to_owned();
     let (content, crc) = bytes.split_last_chunk().ok_or_else(damaged)?;
     if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
@@ -257,7 +283,7 @@ mod tests {
     const EIO: i32 = 5;
 
     fn open(dir: &Path) -> Result<Secrets, Error> {
-        Secrets::open(Arc::new(RealDisk), dir)
+        Secrets::open(Arc::new(RealDisk), dir, false)
     }
 
     fn filled() -> TempDir {
@@ -377,6 +403,27 @@ mod tests {
     }
 
     #[test]
+    fn only_the_words_for_it_begin_anew() {
+        let dir = filled();
+        for (bytes, taken) in [
+            (&b"new keys"[..], true),
+            (b"new keys\n", true),
+            (b"new keys\r\n", true),
+            (b"", false),
+            (b"\n", false),
+            (b"new key", false),
+            (b"new keys\0\0", false),
+            (&[0; 4096], false),
+        ] {
+            fs::write(dir.path().join(NAME), bytes).unwrap();
+            let opened = Secrets::open(Arc::new(RealDisk), dir.path(), true);
+            assert_eq!(opened.is_ok(), taken, "{bytes:?}");
+            assert_eq!(fs::read(dir.path().join(NAME)).unwrap(), bytes);
+            assert!(opened.is_err() || opened.unwrap().names("").is_empty());
+        }
+    }
+
+    #[test]
     fn a_directory_in_its_place_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(NAME)).unwrap();
@@ -440,7 +487,7 @@ mod tests {
     }
 
     fn open_sim(disk: &SimDisk) -> Result<Secrets, Error> {
-        Secrets::open(Arc::new(disk.clone()), Path::new(DATA))
+        Secrets::open(Arc::new(disk.clone()), Path::new(DATA), false)
     }
 
     /// The power goes at each call in turn: afterwards all of a change is there or nothing of it,

@@ -33,6 +33,9 @@ use crate::record::{Place, Position, Record};
 /// The longest file that is taken for a segment.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
+/// No log comes this far, so a Position within a segment of a believed header cannot overflow.
+const BASE_MAX: u64 = u64::MAX / 2;
+
 pub(crate) const VERSION: u32 = 0;
 const MAGIC: [u8; 8] = *b"LODGELOG";
 const MAGIC_AT: usize = 0;
@@ -95,12 +98,17 @@ impl Header {
         if version != VERSION {
             return Err(NoHeader::Future(version));
         }
+        let base = u64_at(block, BASE_AT).unwrap_or_default();
+        let prev_end = u64_at(block, PREV_END_AT).unwrap_or_default();
+        if base > BASE_MAX || prev_end > SEGMENT_BYTES_MAX {
+            return Err(NoHeader::Damaged("the header names an impossible place"));
+        }
         Ok(Header {
             number: u32_at(block, NUMBER_AT).unwrap_or_default(),
             store: array_at(block, STORE_AT).unwrap_or_default(),
             salt: array_at(block, SALT_AT).unwrap_or_default(),
-            base: u64_at(block, BASE_AT).unwrap_or_default(),
-            prev_end: u64_at(block, PREV_END_AT).unwrap_or_default(),
+            base,
+            prev_end,
             prev_chain: u32_at(block, PREV_CHAIN_AT).unwrap_or_default(),
         })
     }
@@ -165,11 +173,13 @@ pub(crate) fn walk(bytes: &[u8], header: &Header, mut each: impl FnMut(u32, &Fra
         records: 0,
         damage: Vec::new(),
     };
-    let mut number = 0;
+    let mut number = 0_u64;
     loop {
         let at = walk.end;
         let (offset, batch, break_in_chain) = match batch_at(bytes, header, at) {
-            Ok(batch) if batch.prev_crc == walk.chain && batch.number == number + 1 => {
+            Ok(batch)
+                if batch.prev_crc == walk.chain && number.checked_add(1) == Some(batch.number) =>
+            {
                 (at, batch, None)
             }
             // Its salt and place are right, so it was written here; what it followed is gone.
@@ -338,5 +348,43 @@ impl Segment {
 
     pub(crate) fn corrupt(&self, offset: u64, what: &'static str) -> Error {
         Error::Corrupt { segment: self.header.number, offset, what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch;
+
+    const HEADER: Header =
+        Header { number: 1, store: [1; 16], salt: [2; 16], base: 0, prev_end: 0, prev_chain: 0 };
+
+    #[test]
+    fn a_header_that_names_an_impossible_place_is_damage() {
+        for (base, prev_end, taken) in [
+            (BASE_MAX, SEGMENT_BYTES_MAX, true),
+            (BASE_MAX + 1, 0, false),
+            (u64::MAX, 0, false),
+            (0, SEGMENT_BYTES_MAX + 1, false),
+            (0, u64::MAX, false),
+        ] {
+            let (block, _) = Header { base, prev_end, ..HEADER }.encode();
+            assert_eq!(Header::decode(&block).is_ok(), taken, "{base} {prev_end}");
+        }
+    }
+
+    /// Its sums are right, as whoever can write the file can make them.
+    #[test]
+    fn a_batch_with_the_last_of_all_numbers_is_walked_over() {
+        let (mut bytes, mut chain) = HEADER.encode();
+        for number in [u64::MAX, 0] {
+            let ties = HEADER.ties(bytes.len() as u64);
+            let mut out = Vec::new();
+            batch::begin(&mut out);
+            chain = batch::seal(&mut out, ties, 0, number, ties.at, chain);
+            bytes.extend(out);
+        }
+        let walk = walk(&bytes, &HEADER, |_, _| {});
+        assert_eq!((walk.batches, walk.damage.len()), (2, 2));
     }
 }

@@ -31,8 +31,10 @@ use crate::disk::{self, Disk, Open, Space};
 use crate::error::Error;
 use crate::fields::{array_at, put, u32_at, u64_at};
 use crate::log::{Ground, Log, Shared};
+use crate::record::Position;
 use crate::recovery;
 use crate::secrets::Secrets;
+use crate::segment;
 
 const MAGIC: [u8; 12] = *b"Lodge store\n";
 const MAGIC_AT: usize = 0;
@@ -177,9 +179,11 @@ impl Store {
         let found = recovery::recover(&ground, refusal, progress)?;
         let disk = ground.disk.clone();
         let log = Log { shared: Arc::new(Shared::new(ground, found, lock.clone())) };
+        // `SECRETS` is made before the first record can be written.
+        let history = log.watermark() > Position(segment::HEADER_BYTES as u64);
         let secrets = match log.refusal() {
-            None => Secrets::open(disk.clone(), dir)?,
-            Some(why) => Secrets::look(why, disk.clone(), dir)?,
+            None => Secrets::open(disk.clone(), dir, history)?,
+            Some(why) => Secrets::look(why, disk.clone(), dir, history)?,
         };
         let key = blob_key(&*disk, &secrets)?;
         let blobs = Blobs::open(disk, dir, &key, lock, log.refusal())?;
@@ -284,7 +288,7 @@ fn make(disk: &dyn Disk, dir: &Path) -> Result<Named, Error> {
     let log = dir.join(LOG_NAME);
     disk.create_dir(&log).map_err(|e| Error::io("make", &log, e))?;
     let names = disk.list(&log).map_err(|e| Error::io("list", &log, e))?;
-    if names.iter().any(|name| crate::segment::number_of(name, ".seg").is_some()) {
+    if names.iter().any(|name| segment::number_of(name, ".seg").is_some()) {
         return Err(Error::refused(
             "there is a log here, but the file STORE that names it is gone",
         ));

@@ -29,7 +29,7 @@ use ring::hmac;
 use crate::Error;
 use crate::disk::{self, Disk, Lock, Open};
 
-use extent::{ADDRESS_BYTES, EXTENT_HEADER_BYTES};
+use extent::{ADDRESS_BYTES, EXTENT_HEADER_BYTES, Extent};
 use upload::Room;
 pub use upload::{BlobWriter, UPLOADS_MAX};
 pub(crate) use verify::Checked;
@@ -111,56 +111,56 @@ impl Blobs {
     }
 
     /// Reads from byte `offset` of the blob on into `buf`; less than all of `buf` only at the end
-    /// of the blob. Touches the disk: not for an async worker.
+    /// of the blob. Never a byte of another blob. Touches the disk: not for an async worker.
     pub fn read(&self, blob: &BlobRef, offset: u64, buf: &mut [u8]) -> Result<usize, Error> {
         let left = usize::try_from(blob.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = buf.len().min(left);
         if wanted == 0 {
             return Ok(0);
         }
-        let damaged = |what| Error::Corrupt { segment: blob.segment, offset: blob.offset, what };
-        let from = blob
-            .offset
-            .checked_add(EXTENT_HEADER_BYTES as u64)
-            .and_then(|content| content.checked_add(offset))
-            .ok_or_else(|| damaged("no blob can lie there"))?;
-        let path = segment::path(self.room.folder(), blob.segment);
-        let read = self
-            .room
-            .disk()
-            .open(&path, Open::Read)
-            .and_then(|file| disk::read_exact_at(file.as_ref(), &mut buf[..wanted], from));
-        match read {
-            Ok(()) => Ok(wanted),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                Err(damaged("the blob segment is missing"))
-            }
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(damaged("the blob segment ends too early"))
-            }
-            Err(e) => Err(Error::io("read", &path, e)),
-        }
+        let (file, extent) = self.find(blob)?;
+        disk::read_exact_at(&*file, &mut buf[..wanted], extent.content() + offset)
+            .map_err(|e| self.failed(blob, e))?;
+        Ok(wanted)
     }
 
     /// Reads all of a blob and says whether it is what was written. Whoever gives one out whole asks
     /// first, because `read` cannot know. Touches the disk: not for an async worker.
     pub fn verify(&self, blob: &BlobRef) -> Result<(), Error> {
-        let damaged = |what| Error::Corrupt { segment: blob.segment, offset: blob.offset, what };
-        let path = segment::path(self.room.folder(), blob.segment);
-        let failed = |e| Error::io("read", &path, e);
-        let file = self.room.disk().open(&path, Open::Read).map_err(failed)?;
-        let file = file.as_ref();
-        let size = file.size().map_err(failed)?;
-        let salt = segment::read_header(file, blob.segment).map_err(failed)?.map_err(damaged)?;
-        let mut header = [0; EXTENT_HEADER_BYTES];
-        disk::read_exact_at(file, &mut header, blob.offset).map_err(failed)?;
-        let extent = extent::Extent::decode(&header, &salt, blob.offset, size)
-            .filter(|extent| (extent.len, extent.address) == (blob.len, blob.address))
-            .ok_or_else(|| damaged("the header of the blob is damaged"))?;
-        if segment::content_matches(file, &extent).map_err(failed)? {
+        let (file, extent) = self.find(blob)?;
+        if segment::content_matches(&*file, &extent).map_err(|e| self.failed(blob, e))? {
             Ok(())
         } else {
-            Err(damaged("the blob is not what was written"))
+            Err(damaged(blob, "the blob is not what was written"))
+        }
+    }
+
+    /// The blob, if it is the one that lies there. Where the folder was lost, or restored from before
+    /// the log, its place may be another blob's by now, which is another person's.
+    fn find(&self, blob: &BlobRef) -> Result<(Arc<dyn disk::File>, Extent), Error> {
+        let failed = |e| self.failed(blob, e);
+        let path = segment::path(self.room.folder(), blob.segment);
+        let file = self.room.disk().open(&path, Open::Read).map_err(failed)?;
+        let size = file.size().map_err(failed)?;
+        let salt = segment::read_header(&*file, blob.segment).map_err(failed)?;
+        let salt = salt.map_err(|what| damaged(blob, what))?;
+        // Seen first, because nobody can read at an offset that is none.
+        if size.checked_sub(EXTENT_HEADER_BYTES as u64).is_none_or(|last| blob.offset > last) {
+            return Err(damaged(blob, "the blob segment ends too early"));
+        }
+        let mut header = [0; EXTENT_HEADER_BYTES];
+        disk::read_exact_at(&*file, &mut header, blob.offset).map_err(failed)?;
+        let extent = Extent::decode(&header, &salt, blob.offset, size)
+            .filter(|extent| (extent.len, extent.address) == (blob.len, blob.address))
+            .ok_or_else(|| damaged(blob, "the header of the blob is damaged"))?;
+        Ok((file, extent))
+    }
+
+    fn failed(&self, blob: &BlobRef, error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::NotFound => damaged(blob, "the blob segment is missing"),
+            io::ErrorKind::UnexpectedEof => damaged(blob, "the blob segment ends too early"),
+            _ => Error::io("read", &segment::path(self.room.folder(), blob.segment), error),
         }
     }
 
@@ -180,6 +180,10 @@ impl fmt::Debug for Blobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Blobs").field("folder", &self.room.folder()).finish_non_exhaustive()
     }
+}
+
+fn damaged(blob: &BlobRef, what: &'static str) -> Error {
+    Error::Corrupt { segment: blob.segment, offset: blob.offset, what }
 }
 
 /// Reads every blob of a store that need not be open, and tells `each` of those that are whole and of

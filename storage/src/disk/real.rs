@@ -73,7 +73,13 @@ impl Disk for RealDisk {
             other => other?,
         };
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Lock::new(file))
+        // Its directory too: whoever removes the file, as one left over, must not let a second one in.
+        let dir = fs::File::open(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+        match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Err(e @ rustix::io::Errno::WOULDBLOCK) => Err(e.into()),
+            // A file system that locks only files has the file.
+            _ => Ok(Lock::new((file, dir))),
+        }
     }
 
     fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
@@ -154,5 +160,23 @@ fn open_regular(path: &Path, how: Open) -> io::Result<fs::File> {
             }
             _ => Err(e),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_whose_file_was_removed_still_keeps_a_second_one_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let held = RealDisk.lock(&path).unwrap();
+        for _ in 0..2 {
+            assert_eq!(RealDisk.lock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            let _ = fs::remove_file(&path);
+        }
+        drop(held);
+        RealDisk.lock(&path).unwrap();
     }
 }

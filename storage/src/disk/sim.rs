@@ -273,6 +273,10 @@ impl World {
             })
             .collect();
         self.inodes.retain(|inode, _| named.contains(inode));
+        // The cut lost that it was unlinked, but not that it was made: a file, with nothing in it.
+        for inode in named {
+            self.inodes.entry(inode).or_default();
+        }
     }
 
     /// Space of an unlinked file is free once nobody names it; open handles do not matter here.

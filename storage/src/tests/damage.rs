@@ -92,6 +92,55 @@ fn never_wrong(disk: &SimDisk, all: &[NewRecord], context: &str) -> bool {
 }
 
 #[test]
+fn secrets_that_are_gone_from_a_store_with_history_are_not_made_again() {
+    let secrets = Path::new(DIR).join("SECRETS");
+    let (disk, all) = grown(1);
+    let kept = disk.bytes_of(&secrets).unwrap();
+    disk.unlink(&secrets).unwrap();
+    let spoiled = copy(&disk);
+    let first = disk.bytes_of(&path("00000001.seg")).unwrap();
+    spoiled.place(&path("00000001.seg"), &[&[0; 4096], &first[4096..]].concat()).unwrap();
+    for disk in [&disk, &spoiled] {
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        for _ in 0..2 {
+            let opened = reopen(disk);
+            assert!(opened.is_err(), "{opened:?}");
+            let why = Error::read_only("for a look");
+            let looked = Store::look(why, shared.clone(), Path::new(DIR), &small(), &mut |_| {});
+            assert!(looked.is_err(), "{looked:?}");
+            assert_eq!(disk.bytes_of(&secrets), None, "new ones were made");
+        }
+    }
+    let said = reopen(&disk).unwrap_err().to_string();
+    assert!(said.contains("SECRETS is missing") && said.contains("restore it"), "{said}");
+    let report = check(&disk, Path::new(DIR), &mut |_| {}).unwrap();
+    assert_eq!(report.findings[0].file, "SECRETS");
+
+    let restored = copy(&disk);
+    restored.place(&secrets, &kept).unwrap();
+    let store = reopen(&restored).unwrap();
+    assert_eq!(everything(&store).unwrap(), all);
+    assert_eq!(restored.bytes_of(&secrets).unwrap(), kept);
+
+    disk.place(&secrets, b"new keys\n").unwrap();
+    assert!(check(&disk, Path::new(DIR), &mut |_| {}).unwrap().is_sound());
+    assert_eq!(everything(&reopen(&disk).unwrap()).unwrap(), all);
+    assert_ne!(disk.bytes_of(&secrets).unwrap(), kept);
+    assert!(reopen(&disk).unwrap().secrets.get("blobs.key").is_some());
+}
+
+/// The power goes before the keys were made: there is no history, so they are made now.
+#[test]
+fn a_store_without_history_makes_its_secrets() {
+    let (disk, _) = grown(0);
+    drop(reopen(&disk).unwrap());
+    disk.unlink(&Path::new(DIR).join("SECRETS")).unwrap();
+    for _ in 0..2 {
+        assert!(reopen(&disk).unwrap().secrets.get("blobs.key").is_some());
+    }
+}
+
+#[test]
 fn a_flipped_bit_is_an_error_or_changes_nothing() {
     let (disk, all) = grown(2);
     for name in ["00000001.seg", "00000002.seg", "00000001.idx"] {

@@ -45,6 +45,31 @@ fn live(disk: &Arc<dyn Disk>, kept: &mut Vec<NewRecord>) -> Result<Vec<NewRecord
 }
 
 #[test]
+fn a_spare_that_could_not_be_made_leaves_no_file_that_nobody_counts() {
+    let mut failed = true;
+    for nth in 0.. {
+        if !failed {
+            assert!(nth > 4, "a spare takes more calls than {nth}");
+            break;
+        }
+        let sim = SimDisk::new(nth);
+        let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+        let store = open(&disk, Path::new(DIR), &small()).unwrap();
+        let log = &store.log.shared;
+        store.log.keep_spares();
+        sim.fail_call(nth, EIO);
+        failed = !log.porter.turn(log);
+        sim.heal();
+        for _ in 0..=log.ground.sizes.spares_max {
+            assert!(log.porter.turn(log));
+        }
+        let names = sim.list(&Path::new(DIR).join("log")).unwrap();
+        let spares = names.iter().filter(|name| name.starts_with("spare.")).count();
+        assert_eq!(spares, log.ground.sizes.spares_max, "call {nth}: {names:?}");
+    }
+}
+
+#[test]
 fn whichever_call_fails_nothing_acknowledged_is_lost() {
     for errno in [EIO, ENOSPC] {
         for lives_before in [0, 1] {

@@ -4,6 +4,7 @@
 //! on purpose, the new one gets a directory of its own, written by `LODGE_GOLDEN=write`, and this
 //! one must still open (or be refused in a clear sentence, as the README says of format 0).
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -99,6 +100,10 @@ fn the_golden_store_opens_and_holds_what_it_held() {
     for (name, _) in written() {
         std::fs::copy(golden().join(&name), dir.path().join(&name)).unwrap();
     }
+    // Its keys are made by chance, so none are kept with it.
+    let secrets = dir.path().join("SECRETS");
+    std::fs::write(&secrets, "new keys\n").unwrap();
+    std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o600)).unwrap();
     let report = check(&RealDisk, dir.path(), &mut |_| {}).unwrap();
     assert_eq!((report.findings, report.remarks), (vec![], vec![]));
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
