@@ -12,6 +12,7 @@
 //! is reserved first, and none means Busy), enter a password hash or an expression.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -68,7 +69,30 @@ enum Input {
     /// Whether there was a place for them.
     Marks(Vec<Marked>, oneshot::Sender<bool>),
     Written(Vec<Written<Ticket>>),
+    /// Nothing is written any more. Only to wake the desk: `gone` says it.
+    ScribeEnded,
     Stop,
+}
+
+/// The scribe's way back to the desk, which falls with it.
+struct Back {
+    desk: mpsc::Sender<Input>,
+    gone: Arc<AtomicBool>,
+}
+
+impl Back {
+    /// Only the desk thread reads this channel and it never waits for the scribe, so this cannot lock.
+    fn written(&self, batch: Vec<Written<Ticket>>) {
+        let _ = self.desk.blocking_send(Input::Written(batch));
+    }
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Release);
+        // Where there is no room for it the desk has enough to wake up for.
+        let _ = self.desk.try_send(Input::ScribeEnded);
+    }
 }
 
 /// What travels with a group to the disk and back.
@@ -99,14 +123,14 @@ impl Commit {
     ) -> Result<(Commit, DeskThread), Error> {
         let (sender, inputs) = mpsc::channel(limits::DESK_QUEUE_MAX);
         let (state, devices) = replay(log, &lens, signals)?;
-        let back = sender.clone();
-        // Only the desk thread reads this channel and it never waits for the scribe, so this cannot lock.
-        let written = move |batch| drop(back.blocking_send(Input::Written(batch)));
+        let gone = Arc::new(AtomicBool::new(false));
+        let back = Back { desk: sender.clone(), gone: Arc::clone(&gone) };
+        let written = move |batch| back.written(batch);
         let scribe = match log.refusal() {
             None => Some(log.scribe(written, poisoned)?),
             Some(_) => None,
         };
-        let desk = Desk { state, devices, scribe, lens, bell, projection, in_flight: 0 };
+        let desk = Desk { state, devices, scribe, gone, lens, bell, projection, in_flight: 0 };
         let thread = thread::Builder::new().name("desk".into()).spawn(move || desk.run(inputs));
         let thread =
             thread.map_err(|source| Error::io("start the desk thread", "desk".as_ref(), source))?;
@@ -145,7 +169,7 @@ impl Commit {
         answer.await.unwrap_or(false)
     }
 
-    /// Takes nothing more, writes what was taken, and ends the desk thread.
+    /// Takes nothing more, writes what was taken, unless the disk is full, and ends the desk thread.
     pub async fn stop(&self, desk: DeskThread) {
         let _ = self.desk.send(Input::Stop).await;
         let _ = tokio::task::spawn_blocking(move || desk.thread.join()).await;
@@ -199,6 +223,8 @@ struct Desk {
     devices: Devices,
     /// None: nothing may be written.
     scribe: Option<Scribe<Ticket>>,
+    /// The scribe has ended, and everything it wrote was handed back.
+    gone: Arc<AtomicBool>,
     lens: Arc<Lens>,
     bell: Arc<Bell>,
     /// Told when the register moved.
@@ -212,7 +238,11 @@ impl Desk {
         // A desk that panics has a state that nobody may trust: the process ends and the log decides.
         let _bomb = AbortOnPanic;
         let mut stopping = false;
-        while let Some(input) = inputs.blocking_recv() {
+        loop {
+            // What a full disk kept waiting does not come back from a scribe that has ended.
+            let ended = stopping && self.gone.load(Ordering::Acquire);
+            let input = if ended { inputs.try_recv().ok() } else { inputs.blocking_recv() };
+            let Some(input) = input else { break };
             match input {
                 Input::Submit(submission) if !stopping => self.submit(*submission),
                 Input::Register(draft, reply) if !stopping => self.register(*draft, reply),
@@ -223,7 +253,13 @@ impl Desk {
                 }
                 Input::AgentCame => self.give_out(),
                 Input::Written(batch) => self.written(batch),
-                Input::Stop => stopping = true,
+                Input::ScribeEnded => {}
+                Input::Stop => {
+                    stopping = true;
+                    if let Some(scribe) = &self.scribe {
+                        scribe.shut();
+                    }
+                }
             }
             if stopping && self.in_flight == 0 {
                 break;
@@ -454,7 +490,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
-    use lodge_storage::disk::RealDisk;
+    use lodge_storage::disk::{Disk, RealDisk, SimDisk};
     use lodge_storage::{Options, Store};
 
     use super::*;
@@ -478,12 +514,16 @@ mod tests {
 
     impl House {
         fn open(dir: &Path) -> House {
+            House::open_on(Arc::new(RealDisk), dir)
+        }
+
+        fn open_on(disk: Arc<dyn Disk>, dir: &Path) -> House {
             let small = Options {
                 segment_bytes: 1 << 20,
                 first_segment_bytes: 1 << 20,
                 ..Options::default()
             };
-            let store = Store::open(Arc::new(RealDisk), dir, &small, &mut |_| {}).unwrap();
+            let store = Store::open(disk, dir, &small, &mut |_| {}).unwrap();
             let (lens, bell) = (Arc::new(Lens::default()), Arc::new(Bell::default()));
             let signals = Signals::default();
             let (ear, _) = bell.register(VISITOR, DEVICE, 1).unwrap();
@@ -500,7 +540,11 @@ mod tests {
         }
 
         async fn open_with_site(dir: &Path) -> House {
-            let house = House::open(dir);
+            House::open(dir).with_site().await
+        }
+
+        async fn with_site(self) -> House {
+            let house = self;
             let (app, name) = ("shop".to_owned(), "Shop".to_owned());
             let settings = SiteSettings::default();
             let site = RegisterDraft::SiteCreated { app, name, settings };
@@ -584,6 +628,40 @@ mod tests {
         house.say(2, 2, "and on").await;
         assert_eq!(house.answer().await.outcome.unwrap().seq, 3);
         assert_eq!(house.texts(), ["hello", "and on"]);
+        house.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_keeps_nobody_from_stopping() {
+        let disk = SimDisk::new(1);
+        let dir = Path::new("/store");
+        let house = House::open_on(Arc::new(disk.clone()), dir).with_site().await;
+        disk.set_capacity_bytes(disk.used_bytes());
+        let mut said = Vec::new();
+        let log = house.store.log.clone();
+        loop {
+            let text = format!("{} {}", said.len(), "word ".repeat(200));
+            let counter = said.len() as u64 + 1;
+            house.say(counter, counter, &text).await;
+            // The one that finds no room waits for some, and is never answered.
+            let stuck = async {
+                while log.no_room().is_none() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                settled = house.answer() => assert!(settled.outcome.is_ok()),
+                () = stuck => break,
+            }
+            said.push(text);
+        }
+        drop(log);
+        house.close().await;
+
+        disk.heal();
+        let house = House::open_on(Arc::new(disk.clone()), dir);
+        let head = house.store.log.head(1, Lane::Public);
+        assert_eq!(head, said.len() as u64 + 1, "OPENED and what was answered, and nothing else");
         house.close().await;
     }
 

@@ -51,7 +51,7 @@ pub enum NoPlace {
     Full,
     /// A write failed; only a restart helps.
     Poisoned,
-    /// `close` was called.
+    /// `shut` or `close` was called.
     Closed,
 }
 
@@ -146,6 +146,12 @@ impl<T> Scribe<T> {
         }
         state.reserved += 1;
         Ok(Reservation { queue: self.desk.queue.clone() })
+    }
+
+    /// Takes nothing more. What waits is written still, or let go on a full disk. Waits for nothing; `written` is
+    /// dropped when it is done.
+    pub fn shut(&self) {
+        self.desk.queue.close();
     }
 
     /// Waits until everything that was handed over is written and stated, and the thread is gone.
@@ -250,7 +256,7 @@ fn write_all<T>(
     poisoned(broken);
 }
 
-/// Writes what `batch` holds, however long the disk stays full; only `close` ends that wait.
+/// Writes what `batch` holds, however long the disk stays full; only `shut` and `close` end that wait.
 fn write_batch<T>(
     log: &Shared,
     queue: &Queue<T>,
