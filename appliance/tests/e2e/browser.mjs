@@ -52,7 +52,10 @@ export class Agent {
 
   /** Opens the conversation whose newest words are these. */
   async open(words) {
-    await this.page.locator("[data-talk]", { hasText: words }).first().click();
+    const row = this.page.locator("[data-talk]", { hasText: words }).first();
+    await row.click();
+    // Until it is the open one, what is written goes to the conversation that was open before.
+    await this.page.locator('[data-talk][aria-current="page"]', { hasText: words }).first().waitFor();
   }
 
   get log() {
