@@ -4,7 +4,10 @@
  *
  * Invariants: a draft leaves the outbox only with its answer; its counter never carries another body;
  * "connected" means HELLO_OK arrived; entries are shown once, however often they come; the cursor is
- * stored with the entries before it.
+ * stored with the entries before it, and said only by a tab that holds them.
+ *
+ * Of the tabs of one browser, the one with the connection sends all that is in the outbox; the one that
+ * wrote it takes the connection itself where that does not happen.
  */
 import { decodeDown, encodeUp, toBase64 } from "./codec.js";
 import { Addresses, bodyOf, RefusedError } from "./http.js";
@@ -26,6 +29,9 @@ const BACKOFF_MS_MAX = 20_000;
 /** A connection that lived this long was a good one: the next one is not held back. */
 const GOOD_MS_MIN = 10_000;
 const WAKE_MS_MIN = 1_000;
+/** How long the tab that has the connection may take to send what this one wrote; doubled each time it did not. */
+const UNSENT_MS_MIN = 5_000;
+const UNSENT_MS_MAX = 300_000;
 const MARK_MS_MIN = 1_000;
 const TYPING_MS_MIN = 3_000;
 const TYPING_MS_MAX = 6_000;
@@ -137,7 +143,12 @@ export class Client {
   private readonly listeners = new Set<(event: ClientEvent) => void>();
   private store: Store | undefined;
   private loading: Promise<void> | undefined;
-  private state: State;
+  private state!: State;
+  /** Whose entries this page holds, and how far; the store may be another tab's step ahead of it. */
+  private held!: { device: Id; cursor: number };
+  /** Keys of what was written in this page. */
+  private readonly written = new Set<number>();
+  private unsent_ms = UNSENT_MS_MIN;
   private readonly runs = new Map<string, LaneRun>();
   /** Entries of a history that was restored from a backup since. */
   private readonly gone = new Map<string, Entry>();
@@ -174,7 +185,7 @@ export class Client {
   ) {
     this.addresses = new Addresses(config.server_url, config.app_id);
     this.identityDue = config.identity !== undefined;
-    this.state = this.freshState();
+    this.forgetPerson(this.freshState());
   }
 
   /** Who we are: "" until the server has said so for the first time. */
@@ -270,18 +281,17 @@ export class Client {
       delete row.refused;
       if (row.file) [row.counter, row.body] = [0, null];
       else row.counter = state.counter += 1;
+      this.written.add(key);
       return { put: [row] };
     });
-    this.emit({ type: "timeline" });
-    this.flush();
-    void this.upload();
+    this.sendWritten();
   }
 
   /** Takes back what was refused, or a file that has not been uploaded yet. */
   async discard(key: number): Promise<void> {
     await this.change(({ outbox }) => {
-      const row = outbox.find((row) => row.key === key);
-      return row && (row.refused || !row.counter) ? { drop: [key] } : {};
+      const row = outbox.find((row) => row.key === key && (row.refused || !row.counter));
+      return row && { drop: [key] };
     });
     this.emit({ type: "timeline" });
   }
@@ -389,6 +399,8 @@ export class Client {
     try {
       const token = this.config.app_id === undefined ? "" : await this.token();
       await this.change(({ state }) => void (state.generation += 1));
+      // What another tab has stored lies before the cursor: the server would not tell it here.
+      if (this.state.device !== this.held.device || this.state.cursor > this.held.cursor) await this.restore();
       if (attempt === this.attempt) this.dial(token);
     } catch (thrown) {
       if (attempt !== this.attempt) return;
@@ -493,8 +505,7 @@ export class Client {
   private wake(): void {
     const link = this.link;
     if (link?.greeted) this.probe(link, PROBE_MS_MAX);
-    else if (this.status === "waiting" || this.status === "elsewhere") {
-      if (!this.asleep && this.world.now() - this.attempted_ms < WAKE_MS_MIN) return;
+    else if (this.status === "elsewhere" || (this.status === "waiting" && (this.asleep || this.world.now() - this.attempted_ms >= WAKE_MS_MIN))) {
       this.failures = 0;
       void this.connect();
     }
@@ -530,17 +541,34 @@ export class Client {
     });
   }
 
-  private obey(refused: Refusal): void {
-    const act = actOf(refused.code);
-    this.refusal = { code: refused.code, text: refused.text };
-    if (refused.code === REFUSAL.Fenced) this.stop("elsewhere");
-    else if (refused.code === REFUSAL.TooManyUnsettled || act === "retry") {
-      this.again(refused.retry_after_ms ? refused.retry_after_ms * (1 + this.world.random() / 4) : undefined);
-    } else if (act === "anew") void this.renew().then(() => this.again());
-    else if (act === "login" && this.config.app_id !== undefined && refused.code !== REFUSAL.Origin && this.failures < 3) {
+  private obey({ code, text, retry_after_ms }: Refusal): void {
+    this.refusal = { code, text };
+    const login = actOf(code) === "login" && code !== REFUSAL.Origin;
+    if (code === REFUSAL.Fenced) this.giveWay();
+    else if (mayComeAgain(code)) this.again(retry_after_ms ? retry_after_ms * (1 + this.world.random() / 4) : undefined);
+    else if (actOf(code) === "anew") void this.renew().then(() => this.again());
+    else if (login && this.config.app_id !== undefined && this.failures < 3) {
       this.identityDue = this.config.identity !== undefined;
       void this.change(({ state }) => void (state.token_expires_ms = 0)).then(() => this.again());
-    } else this.stop(act === "login" && refused.code !== REFUSAL.Origin ? "login" : "refused");
+    } else this.stop(login ? "login" : "refused");
+  }
+
+  /** Another tab has the connection, and sends what is in the outbox. */
+  private giveWay(): void {
+    this.stop("elsewhere");
+    // Behind what the same batch brought, which is not in the store yet.
+    queueMicrotask(() => void this.otherTab());
+    // That tab may be frozen, gone, or deaf: what was written here does not wait for it for ever.
+    this.stopWaiting = this.world.after(this.unsent_ms * (1 + this.world.random()), async () => {
+      await this.otherTab();
+      if (this.status !== "elsewhere" || this.uploading || !this.hasUnsent) return;
+      this.unsent_ms = Math.min(this.unsent_ms * 2, UNSENT_MS_MAX);
+      void this.connect();
+    });
+  }
+
+  private get hasUnsent(): boolean {
+    return this.outbox.some(({ key, refused }) => !refused && this.written.has(key));
   }
 
   private become(status: Status): void {
@@ -613,6 +641,7 @@ export class Client {
   /** A new device of the same person: what is unanswered is numbered and sent again. */
   private async renew(): Promise<void> {
     const device = this.newId();
+    this.held.device = device;
     await this.change((kept) => ({ put: renumber(kept, device) }));
   }
 
@@ -631,7 +660,8 @@ export class Client {
 
   private forgetPerson(state: State): void {
     this.state = state;
-    for (const held of [this.conversations, this.persons, this.runs, this.gone, this.echoes]) held.clear();
+    this.held = { device: state.device, cursor: 0 };
+    for (const held of [this.conversations, this.persons, this.runs, this.gone, this.echoes, this.marksDue]) held.clear();
     this.claims.clear();
     this.origins.clear();
   }
@@ -644,9 +674,11 @@ export class Client {
     }
     this.runs.clear();
     this.echoes.clear();
+    this.held = { device, cursor: 0 };
+    const entries = [...this.gone.values()];
     await this.change((kept) => {
       Object.assign(kept.state, { epoch, cursor: 0, marks: {} });
-      return { put: renumber(kept, device), clear: true, entries: [...this.gone.values()] };
+      return { put: renumber(kept, device), clear: true, entries };
     });
     this.again(0);
   }
@@ -708,8 +740,9 @@ export class Client {
       case "throttle":
         return this.hold(frame.after_ms);
       case "settled":
-        if (link.device === this.state.device) changes.answers.set(frame.counter, this.settle(link, frame));
-        return;
+        if (link.device !== this.state.device) return;
+        changes.answers.set(frame.counter, frame.outcome);
+        return this.settle(link, frame);
       case "entry":
         return this.takeEntry(link, frame, changes);
       case "conversation":
@@ -744,12 +777,14 @@ export class Client {
           this.gone.delete(placeOf(entry));
           this.echoes.delete(placeOf(entry));
         }
+        changes.entries.push(...added);
         if (added.length) this.emit({ type: "entries", entries: added });
         page?.done(frame.more);
         return this.emit({ type: "timeline" });
       }
       case "synced":
         changes.cursor = frame.cursor;
+        this.held.cursor = Math.max(this.held.cursor, frame.cursor);
         return this.catchUp(link);
       case "resync":
         for (const run of this.runs.values()) run.stale = true;
@@ -942,11 +977,16 @@ export class Client {
         ...(file && { file }),
         made_ms: this.world.now(),
       };
+      this.written.add(row.key);
       return { put: [row] };
     });
     this.typed_ms.delete(conversation);
+    this.sendWritten();
+  }
+
+  private sendWritten(): void {
     this.emit({ type: "timeline" });
-    if (this.status === "elsewhere") void this.connect();
+    if (this.status === "elsewhere" && this.hasUnsent) void this.connect();
     this.flush();
     void this.upload();
   }
@@ -984,17 +1024,17 @@ export class Client {
   }
 
   /** The answer to a draft, with what it means for this connection. */
-  private settle(link: Link, { counter, outcome }: { counter: number; outcome: Outcome }): Outcome {
+  private settle(link: Link, { counter, outcome }: { counter: number; outcome: Outcome }): void {
     link.sent.delete(counter);
     const row = this.outbox.find((row) => row.counter === counter);
-    if (!row) return outcome;
+    if (!row) return;
     if (outcome.kind === "accepted") {
       const conversation = link.conversations.get(outcome.conversation);
-      if (conversation === undefined) return outcome;
+      if (conversation === undefined) return;
       const place = placeOf({ conversation, lane: outcome.lane, seq: outcome.seq });
       this.origins.set(place, row.key);
       if (this.run(conversation, outcome.lane).high < outcome.seq) this.echoes.set(place, row);
-      return outcome;
+      return;
     }
     this.claims.delete(row.key);
     if (outcome.code === REFUSAL.DeviceCloned) link.cloned = true;
@@ -1003,7 +1043,6 @@ export class Client {
       const backoff = BACKOFF_MS_MIN * (1 + this.world.random());
       this.hold(outcome.retry_after_ms || backoff);
     }
-    return outcome;
   }
 
   /** Stores what a batch brought, in one step, and then acts on it. */
@@ -1030,9 +1069,10 @@ export class Client {
       }
       return { entries, put, drop };
     });
-    for (const row of [...this.claims.keys()]) {
+    for (const row of this.claims.keys()) {
       if (!this.outbox.some(({ key }) => key === row)) this.claims.delete(row);
     }
+    if (!this.hasUnsent) this.unsent_ms = UNSENT_MS_MIN;
     this.emit({ type: "timeline" });
     // Every other draft on its way is answered first, or a new device would send it twice.
     if (link.cloned && link === this.link && !this.outbox.some(({ counter }) => link.sent.has(counter))) {
@@ -1093,9 +1133,7 @@ export class Client {
     } finally {
       this.uploading = 0;
     }
-    this.emit({ type: "timeline" });
-    this.flush();
-    void this.upload();
+    this.sendWritten();
   }
 
   /** Marks are slots, not messages: the latest wins, at most one a second, and HELLO says them again. */
@@ -1133,46 +1171,60 @@ export class Client {
     if (!(this.store instanceof MemoryStore)) {
       this.tabs = this.world.tabs(name, () => void this.otherTab());
     }
-    await this.restore();
+    await this.restore(this.state);
   }
 
-  private async restore(): Promise<void> {
-    const { state, outbox, entries } = await (this.store as Store).read(this.state);
-    this.forgetPerson(state);
-    this.outbox = outbox;
-    for (const conversation of Object.values(state.conversations)) this.conversations.set(conversation.id, conversation);
-    for (const person of Object.values(state.persons)) this.persons.set(person.id, person);
+  /** Takes up what is stored; what this page holds besides stays where it is the same person's. */
+  private async restore(fresh = this.freshState()): Promise<void> {
+    const { state, outbox, entries } = await this.transaction((store) => store.read(fresh));
+    if (state.device !== this.held.device) this.forgetPerson(state);
+    this.adopt({ state, outbox });
     for (const entry of entries) {
       if (entry.gone) this.gone.set(placeOf(entry), entry);
-      else this.run(entry.conversation, entry.lane).entries.push(entry);
+      else {
+        this.run(entry.conversation, entry.lane).take(entry);
+        this.echoes.delete(placeOf(entry));
+      }
+    }
+    for (const run of this.runs.values()) run.join();
+    // To whom a server speaks, it says itself how things stand.
+    if (!this.link?.greeted) {
+      for (const conversation of Object.values(state.conversations)) this.conversations.set(conversation.id, conversation);
+      for (const person of Object.values(state.persons)) this.persons.set(person.id, person);
+      this.held.cursor = Math.max(this.held.cursor, state.cursor);
     }
     this.emit({ type: "timeline" });
   }
 
+  /** Another tab changed the store. */
   private async otherTab(): Promise<void> {
-    if (this.status === "elsewhere") await this.restore();
-    else {
-      await this.change(() => {}, false);
-      this.flush();
-    }
+    await this.restore();
+    if (this.link && this.link.device !== this.state.device) this.giveWay();
+    this.flush();
   }
 
-  /** One transaction. Where storage fails in the middle, what is in memory goes on there. */
-  private async change(step: Step, tell = true): Promise<void> {
-    let kept: Kept;
+  private async change(step: Step): Promise<void> {
+    this.adopt(await this.transaction((store) => store.change(step)));
+    this.tabs.changed();
+  }
+
+  /** Where storage fails in the middle, what is in memory goes on there. */
+  private async transaction<T>(work: (store: Store) => Promise<T>): Promise<T> {
     try {
-      kept = await (this.store as Store).change(step);
+      return await work(this.store as Store);
     } catch (thrown) {
       if (thrown instanceof RefusedError || this.store instanceof MemoryStore) throw thrown;
       this.store = MemoryStore.holding({ state: this.state, outbox: this.outbox });
-      kept = await this.store.change(step);
+      return work(this.store);
     }
+  }
+
+  private adopt({ state, outbox }: Kept): void {
     const { marks } = this.state;
-    this.state = kept.state;
+    this.state = state;
     // Marks run ahead of the store by up to a second.
-    for (const id of this.marksDue) if (marks[id]) this.state.marks[id] = marks[id];
-    this.outbox = kept.outbox;
-    if (tell) this.tabs.changed();
+    for (const id of this.marksDue) if (marks[id]) state.marks[id] = marks[id];
+    this.outbox = outbox;
   }
 
   private run(conversation: Id, lane: Lane): LaneRun {

@@ -25,6 +25,11 @@ export type Shape =
 export type Fields = readonly (readonly [name: string, shape: Shape])[];
 export type Frames = readonly (readonly [opcode: number, op: string, Fields])[];
 
+/** One row for each name: the compiler finds the one that is missing. */
+function named<T extends Record<string, number>>(ids: T, fields: Record<keyof T, Fields>): Frames {
+  return Object.keys(ids).map((name) => [ids[name] as number, name, fields[name] as Fields]);
+}
+
 const ON_LANE: readonly [string, Shape] = ["lane", { choice: LANE }];
 
 const NONCE: Fields = [["nonce", "varint"]];
@@ -32,50 +37,50 @@ const REFUSAL: Fields = [["code", "varint"], ["text", "text"], ["retry_after_ms"
 
 const DRAFT: Shape = {
   open: true,
-  union: [
-    [DRAFT_BODY.text, "text", [["text", "text"]]],
-    [DRAFT_BODY.file, "file", [["upload", "text"], ["name", "text"], ["caption", "text"]]],
-    [DRAFT_BODY.close, "close", []],
-  ],
+  union: named(DRAFT_BODY, {
+    text: [["text", "text"]],
+    file: [["upload", "text"], ["name", "text"], ["caption", "text"]],
+    close: [],
+  }),
 };
 
 const ENTRY: Shape = {
   open: true,
-  union: [
-    [ENTRY_BODY.text, "text", [["text", "text"]]],
-    [ENTRY_BODY.file, "file", [
+  union: named(ENTRY_BODY, {
+    text: [["text", "text"]],
+    file: [
       ["name", "text"],
       ["mime", "text"],
       ["size", "varint"],
       ["width", "varint"],
       ["height", "varint"],
       ["caption", "text"],
-    ]],
-    [ENTRY_BODY.closed, "closed", []],
-    [ENTRY_BODY.opened, "opened", [["visitor", "varint"], ["page", "text"]]],
-    [ENTRY_BODY.assigned, "assigned", [["agent", "varint"], ["why", "text"]]],
-    [ENTRY_BODY.joined, "joined", [["agent", "varint"]]],
-    [ENTRY_BODY.reopened, "reopened", []],
-  ],
+    ],
+    closed: [],
+    opened: [["visitor", "varint"], ["page", "text"]],
+    assigned: [["agent", "varint"], ["why", "text"]],
+    joined: [["agent", "varint"]],
+    reopened: [],
+  }),
 };
 
 const SETTLED: Shape = {
   open: false,
-  union: [
-    [OUTCOME.accepted, "accepted", [
+  union: named(OUTCOME, {
+    accepted: [
       ["conversation", "varint"],
       ON_LANE,
       ["seq", "varint"],
       ["position", "varint"],
       ["time_ms", "varint"],
-    ]],
-    [OUTCOME.refused, "refused", REFUSAL],
-  ],
+    ],
+    refused: REFUSAL,
+  }),
 };
 
 /** What a client sends. */
-export const UP: Frames = [
-  [OPCODES.up.hello, "hello", [
+export const UP: Frames = named(OPCODES.up, {
+  hello: [
     ["version", "byte"],
     ["caps", "varint"],
     ["device", "id"],
@@ -87,32 +92,32 @@ export const UP: Frames = [
     ["token", "text"],
     ["marks", { list: [["conversation", "ref"], ["delivered", "varint"], ["read", "varint"]] }],
     ["page", "text?"],
-  ]],
-  [OPCODES.up.ping, "ping", NONCE],
-  [OPCODES.up.pong, "pong", NONCE],
-  [OPCODES.up.bye, "bye", [["reason", "varint"]]],
-  [OPCODES.up.draft, "draft", [
+  ],
+  ping: NONCE,
+  pong: NONCE,
+  bye: [["reason", "varint"]],
+  draft: [
     ["counter", "varint"],
     ["settled", "varint"],
     ["conversation", "ref"],
     ON_LANE,
     ["body", DRAFT],
-  ]],
-  [OPCODES.up.typing, "typing", [["conversation", "ref"], ["on", "bool"]]],
-  [OPCODES.up.mark, "mark", [["conversation", "ref"], ["delivered", "varint"], ["read", "varint"]]],
-  [OPCODES.up.page, "page", [
+  ],
+  typing: [["conversation", "ref"], ["on", "bool"]],
+  mark: [["conversation", "ref"], ["delivered", "varint"], ["read", "varint"]],
+  page: [
     ["request", "varint"],
     ["conversation", "ref"],
     ON_LANE,
     ["before", "varint"],
     ["limit", "varint"],
-  ]],
-  [OPCODES.up.gap, "gap", [["conversation", "ref"], ON_LANE, ["have", "varint"]]],
-];
+  ],
+  gap: [["conversation", "ref"], ON_LANE, ["have", "varint"]],
+});
 
 /** What a server sends. */
-export const DOWN: Frames = [
-  [OPCODES.down.hello_ok, "hello_ok", [
+export const DOWN: Frames = named(OPCODES.down, {
+  hello_ok: [
     ["version", "byte"],
     ["caps", "varint"],
     ["epoch", "epoch"],
@@ -125,14 +130,14 @@ export const DOWN: Frames = [
     ["unsettled_max", "varint"],
     ["now_ms", "varint"],
     ["watermark", "varint"],
-  ]],
-  [OPCODES.down.refused, "refused", REFUSAL],
-  [OPCODES.down.ping, "ping", NONCE],
-  [OPCODES.down.pong, "pong", NONCE],
-  [OPCODES.down.goaway, "goaway", [["reason", "varint"], ["delay_ms", "varint"]]],
-  [OPCODES.down.throttle, "throttle", [["after_ms", "varint"]]],
-  [OPCODES.down.settled, "settled", [["counter", "varint"], ["outcome", SETTLED]]],
-  [OPCODES.down.entry, "entry", [
+  ],
+  refused: REFUSAL,
+  ping: NONCE,
+  pong: NONCE,
+  goaway: [["reason", "varint"], ["delay_ms", "varint"]],
+  throttle: [["after_ms", "varint"]],
+  settled: [["counter", "varint"], ["outcome", SETTLED]],
+  entry: [
     ["conversation", "varint"],
     ON_LANE,
     ["seq", "varint"],
@@ -140,8 +145,8 @@ export const DOWN: Frames = [
     ["time_ms", "varint"],
     ["author", "varint"],
     ["body", ENTRY],
-  ]],
-  [OPCODES.down.conversation, "conversation", [
+  ],
+  conversation: [
     ["handle", "varint"],
     ["id", "id"],
     ["site", "text"],
@@ -152,29 +157,29 @@ export const DOWN: Frames = [
     ["staff_head", "varint"],
     ["public_time_ms", "varint"],
     ["marks", { list: [["person", "varint"], ["delivered", "varint"], ["read", "varint"]] }],
-  ]],
-  [OPCODES.down.person, "person", [
+  ],
+  person: [
     ["handle", "varint"],
     ["id", "id"],
     ["kind", { choice: PERSON_KIND }],
     ["name", "text"],
     ["online", "bool"],
-  ]],
-  [OPCODES.down.typing, "typing", [["conversation", "varint"], ["person", "varint"], ["on", "bool"]]],
-  [OPCODES.down.presence, "presence", [["person", "varint"], ["online", "bool"]]],
-  [OPCODES.down.mark, "mark", [
+  ],
+  typing: [["conversation", "varint"], ["person", "varint"], ["on", "bool"]],
+  presence: [["person", "varint"], ["online", "bool"]],
+  mark: [
     ["conversation", "varint"],
     ["person", "varint"],
     ["delivered", "varint"],
     ["read", "varint"],
-  ]],
-  [OPCODES.down.page_end, "page_end", [
+  ],
+  page_end: [
     ["request", "varint"],
     ["conversation", "varint"],
     ON_LANE,
     ["first", "varint"],
     ["more", "bool"],
-  ]],
-  [OPCODES.down.synced, "synced", [["cursor", "varint"]]],
-  [OPCODES.down.resync, "resync", [["reason", "varint"]]],
-];
+  ],
+  synced: [["cursor", "varint"]],
+  resync: [["reason", "varint"]],
+});

@@ -33,9 +33,8 @@ export class LaneRun {
   /** Takes an entry in whatever order it comes; returns those that are new and in their place. */
   take(entry: Entry): Entry[] {
     if (this.high === 0 || entry.seq === this.high + 1) {
-      const added = [entry];
-      this.entries.push(entry);
-      for (let next = this.ahead.get(this.high + 1); next; next = this.ahead.get(this.high + 1)) {
+      const added: Entry[] = [];
+      for (let next: Entry | undefined = entry; next; next = this.ahead.get(next.seq + 1)) {
         this.ahead.delete(next.seq);
         this.entries.push(next);
         added.push(next);

@@ -119,36 +119,29 @@ export class IndexedStore implements Store {
   }
 
   async read(fresh: State): Promise<Kept & { entries: Entry[] }> {
-    const transaction = this.transaction();
-    const done = ended(transaction);
-    const [state, outbox, entries] = await Promise.all([
-      answer<State | undefined>(transaction.objectStore("state").get("state")),
-      answer<Pending[]>(transaction.objectStore("outbox").getAll()),
-      answer<Entry[]>(transaction.objectStore("entries").getAll()),
+    const { states, outboxes, entries, done } = this.transaction();
+    const [state, outbox, all] = await Promise.all([
+      answer<State | undefined>(states.get("state")),
+      answer<Pending[]>(outboxes.getAll()),
+      answer<Entry[]>(entries.getAll()),
     ]);
-    const kept = newest(entries);
-    const keep = new Set(kept.map(rowKey));
-    for (const entry of entries) {
-      if (!keep.has(rowKey(entry))) {
-        transaction.objectStore("entries").delete([entry.conversation, entry.lane, entry.seq]);
-      }
+    const kept = newest(all);
+    const keep = new Set(kept);
+    for (const entry of all) {
+      if (!keep.has(entry)) entries.delete([entry.conversation, entry.lane, entry.seq]);
     }
-    if (!state) transaction.objectStore("state").put(fresh, "state");
+    if (!state) states.put(fresh, "state");
     await done;
     return { state: state ?? fresh, outbox: inOrder(outbox), entries: kept };
   }
 
   async change(step: Step): Promise<Kept> {
-    const transaction = this.transaction();
-    const done = ended(transaction);
-    const states = transaction.objectStore("state");
-    const outboxes = transaction.objectStore("outbox");
-    const entries = transaction.objectStore("entries");
+    const { states, outboxes, entries, done } = this.transaction();
     const [state, outbox] = await Promise.all([
       answer<State | undefined>(states.get("state")),
       answer<Pending[]>(outboxes.getAll()),
     ]);
-    if (!state) throw new Error("another tab forgot this visitor");
+    if (!state) throw new Error("forgotten by another tab");
     const kept = { state, outbox: inOrder(outbox) };
     const writes = step(kept) ?? {};
     states.put(state, "state");
@@ -168,13 +161,19 @@ export class IndexedStore implements Store {
   }
 
   async forget(): Promise<void> {
-    const transaction = this.transaction();
-    for (const name of ["state", "outbox", "entries"]) transaction.objectStore(name).clear();
-    await ended(transaction);
+    const { states, outboxes, entries, done } = this.transaction();
+    for (const rows of [states, outboxes, entries]) rows.clear();
+    await done;
   }
 
-  private transaction(): IDBTransaction {
-    return this.database.transaction(["state", "outbox", "entries"], "readwrite");
+  private transaction() {
+    const transaction = this.database.transaction(["state", "outbox", "entries"], "readwrite");
+    return {
+      states: transaction.objectStore("state"),
+      outboxes: transaction.objectStore("outbox"),
+      entries: transaction.objectStore("entries"),
+      done: ended(transaction),
+    };
   }
 }
 

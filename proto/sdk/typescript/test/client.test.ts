@@ -7,7 +7,7 @@ import { Client, OUTBOX_MAX } from "../src/client.js";
 import type { Entry } from "../src/model.js";
 import { IndexedStore, MemoryStore } from "../src/store.js";
 import { LIMITS, REFUSAL } from "../src/wire.js";
-import { Sim } from "./sim.js";
+import { SharedStore, Sim } from "./sim.js";
 
 /** How many stories the hostile link tells; a failure names its seed. */
 const SEEDS = Number(process.env.SEEDS ?? 100);
@@ -424,3 +424,201 @@ test("two tabs of one browser never allot the same counter", async () => {
   await sim.run(20_000, () => held(sim).length === 4);
   assert.deepEqual([...held(sim)].sort(), ["a", "b", "c", "d"]);
 });
+
+/** Two tabs of one browser; the second has taken the connection. */
+async function twoTabs() {
+  const { sim, visitor } = scene();
+  const store = new SharedStore(sim);
+  const worlds = [sim.world(visitor, store.tab()), sim.world(visitor, store.tab())] as const;
+  const [first, second] = [new Client(CONFIG, worlds[0]), new Client(CONFIG, worlds[1])];
+  await opened(sim, first);
+  await whole(sim, first.send("hello"));
+  await sim.run(5_000, () => settled(first) && first.status === "connected");
+  return { sim, visitor, first, second, worlds };
+}
+
+async function opened(sim: Sim, client: Client) {
+  void client.open();
+  await sim.run(5_000, () => client.status === "connected");
+}
+
+test("a tab without a connection shows, once it has one, what another tab stored meanwhile", async () => {
+  const { sim, first, second, worlds } = await twoTabs();
+  worlds[0].sleep();
+  await opened(sim, second);
+  // The second one sends it, gets it back and moves the cursor that both of them say.
+  await whole(sim, first.send("from the first"));
+  await sim.run(5_000, () => second.outbox.length === 0 && texts(second).length === 2);
+  await sim.run(2_000);
+  worlds[0].wake();
+  await sim.run(2_000);
+  assert.equal(first.status, "connected");
+  assert.deepEqual(texts(first), ["hello", "from the first"]);
+  assert.ok(settled(first));
+});
+
+test("a draft of a tab that does not know yet that it gave way is sent by the other and shown in both", async () => {
+  const { sim, first, second } = await twoTabs();
+  const [peer] = [...sim.desk.peers] as unknown as { send(batch: Uint8Array): void; close(): void }[];
+  assert.ok(peer);
+  const { send } = peer;
+  peer.send = (batch) => void sim.after(10_000, () => send(batch));
+  peer.close = () => {};
+  await opened(sim, second);
+  await whole(sim, first.send("from the first"));
+  assert.equal(first.status, "connected");
+  for (const ms of [5_000, 10_000]) {
+    await sim.run(ms);
+    for (const tab of [first, second]) assert.deepEqual(texts(tab), ["hello", "from the first"]);
+    assert.ok(settled(first) && settled(second));
+  }
+  assert.deepEqual([first.status, second.status], ["elsewhere", "connected"]);
+});
+
+for (const kind of ["text", "file"] as const) {
+  test(`a ${kind} that nobody sends after its tab gave way is sent by that tab`, async () => {
+    const { sim, first } = await twoTabs();
+    if (kind === "text") await whole(sim, first.send("from the first"));
+    else await whole(sim, first.sendFile(new Blob(["x"]), "a picture.png"));
+    // Whoever took the connection is frozen, or gone again, and hears nothing.
+    for (const peer of [...sim.desk.peers]) peer.refused(REFUSAL.Fenced);
+    await sim.run(1_000);
+    assert.equal(first.status, "elsewhere");
+    assert.equal(first.outbox.length, 1);
+    await sim.run(60_000, () => settled(first));
+    assert.ok(settled(first));
+    assert.equal(sim.desk.rows.at(-1)?.body.kind, kind);
+  });
+}
+
+test("what is tried again in a tab that gave way takes the connection, as what is written there", async () => {
+  const { sim, first } = await twoTabs();
+  sim.desk.refuse = () => REFUSAL.TextEmpty;
+  await whole(sim, first.send("refused once"));
+  await sim.run(2_000);
+  for (const peer of [...sim.desk.peers]) peer.refused(REFUSAL.Fenced);
+  // Long enough for it to see that nothing waits.
+  await sim.run(60_000);
+  assert.equal(first.status, "elsewhere");
+  sim.desk.refuse = () => 0;
+  await whole(sim, first.retry(first.outbox[0]?.key ?? 0));
+  await sim.run(5_000, () => settled(first));
+  assert.deepEqual(held(sim), ["hello", "refused once"]);
+});
+
+test("two tabs whose drafts the server holds back do not fight for the connection", async () => {
+  const { sim, first, second } = await twoTabs();
+  await opened(sim, second);
+  let attempts = 0;
+  for (const tab of [first, second]) tab.on((event) => void (attempts += Number(event.type === "status" && event.status === "connecting")));
+  sim.desk.refuse = () => REFUSAL.Full;
+  await whole(sim, first.send("one"));
+  await whole(sim, second.send("two"));
+  await sim.run(3_600_000);
+  // Each of them looks again after 5 s and then half as often each time, until it is every few minutes.
+  assert.ok(attempts > 4 && attempts < 60, `${attempts} connections`);
+  sim.desk.refuse = () => 0;
+  await sim.run(5_000, () => settled(first) && settled(second));
+  assert.deepEqual(held(sim), ["hello", "one", "two"]);
+});
+
+test("a person who comes back to a tab that has only just given way is connected at once", async () => {
+  const { sim, first, worlds } = await twoTabs();
+  for (const peer of [...sim.desk.peers]) peer.end();
+  await sim.run(5_000, () => first.status === "connecting");
+  await sim.run(900, () => first.status === "connected");
+  for (const peer of [...sim.desk.peers]) peer.refused(REFUSAL.Fenced);
+  await sim.run(500, () => first.status === "elsewhere");
+  worlds[0].wake();
+  await sim.run(500);
+  assert.equal(first.status, "connected");
+});
+
+test("of two tabs that both began anew one has the connection, and the other's draft goes when it is closed", async () => {
+  const { sim, first, second } = await twoTabs();
+  await opened(sim, second);
+  sim.desk.restore(2);
+  // Both find the new epoch before either knows of the other.
+  await sim.run(5_000, () => second.status === "waiting");
+  for (const tab of [first, second]) tab.takeOver();
+  await sim.run(20_000);
+  assert.deepEqual([first.status, second.status].sort(), ["connected", "elsewhere"]);
+  const [holder, other] = first.status === "connected" ? [first, second] : [second, first];
+  holder.close();
+  await whole(sim, other.send("from the other"));
+  await sim.run(10_000, () => settled(other));
+  assert.deepEqual(held(sim), ["hello", "from the other"]);
+});
+
+test("a draft is sent by the tab that wrote it where the disk fails after it gave way", async () => {
+  const { sim, visitor } = scene();
+  const shared = new SharedStore(sim).tab();
+  let broken = false;
+  const store = {
+    ...shared,
+    read: (...asked: Parameters<typeof shared.read>) => (broken ? Promise.reject(new Error("the disk is gone")) : shared.read(...asked)),
+  };
+  const client = new Client(CONFIG, sim.world(visitor, store));
+  await opened(sim, client);
+  await whole(sim, client.send("hello"));
+  broken = true;
+  for (const peer of [...sim.desk.peers]) peer.refused(REFUSAL.Fenced);
+  await sim.run(60_000, () => settled(client));
+  assert.deepEqual(held(sim), ["hello"]);
+  assert.deepEqual(texts(client), ["hello"]);
+});
+
+for (let seed = 1; seed <= SEEDS; seed += 1) {
+  test(`seed ${seed}: two tabs of one browser send everything once, and both show it`, async () => {
+    const { sim, visitor, agent } = scene(seed);
+    [sim.store_ms_max, sim.tell_ms_max, sim.drop] = [60, 150, 0.03];
+    const store = new SharedStore(sim);
+    const desk = new Client({ server_url: CONFIG.server_url }, sim.world(agent));
+    const open = async () => {
+      const world = sim.world(visitor, store.tab());
+      const client = new Client(CONFIG, world);
+      void client.open();
+      return { world, client };
+    };
+    const tabs = [await open(), await open()];
+    await desk.open();
+    const written: string[][] = [[], []];
+    const answered: string[] = [];
+    for (let turn = 0; turn < 30; turn += 1) {
+      const which = sim.random() < 0.5 ? 0 : 1;
+      const tab = tabs[which] ?? assert.fail();
+      const roll = sim.random();
+      if (roll < 0.55) {
+        const text = `v${which} ${turn}`;
+        written[which]?.push(text);
+        void tab.client.send(text);
+      } else if (roll < 0.65) {
+        const [conversation] = desk.conversations.values();
+        if (conversation) {
+          answered.push(`a${turn}`);
+          await desk.send(`a${turn}`, conversation.id);
+        }
+      } else if (roll < 0.75) tab.world.wake();
+      else if (roll < 0.8) sim.desk.restart();
+      else if (roll < 0.85) for (const peer of [...sim.desk.peers]) peer.end();
+      else if (roll < 0.9) {
+        // What was written is on the disk before the page goes.
+        await sim.run(500);
+        tab.client.close();
+        tabs[which] = await open();
+      } else tab.client.takeOver();
+      await sim.run(300 * sim.random());
+    }
+    sim.drop = 0;
+    const count = written.flat().length + answered.length;
+    const quiet = () => tabs.every(({ client }) => settled(client)) && held(sim).length === count;
+    await sim.run(120_000, quiet);
+    await sim.run(70_000);
+    const all = held(sim);
+    written.forEach((texts, which) => assert.deepEqual(all.filter((text) => text.startsWith(`v${which} `)), texts));
+    assert.equal(all.length, count);
+    tabs.forEach(({ client }, which) => assert.deepEqual(texts(client), all, `tab ${which}, ${client.status}`));
+    for (const { client } of tabs) client.close();
+    desk.close();
+  });
+}

@@ -1,6 +1,6 @@
 /** A world without time of its own: seeded chance, timers that a test turns, and a link that lies. */
 import { Desk, Peer } from "./desk.js";
-import { MemoryStore, type Store } from "../src/store.js";
+import { MemoryStore, type Kept, type State, type Step, type Store } from "../src/store.js";
 import type { Answer, Request, Transport, TransportEvents, World } from "../src/world.js";
 
 export class Sim {
@@ -15,6 +15,10 @@ export class Sim {
   /** Turns of the real event loop before each timer: a real database needs more than one. */
   rounds = 1;
   requests: Request[] = [];
+  /** How long a transaction of a shared store, and the word of it to another tab, may take. */
+  store_ms_max = 0;
+  tell_ms_max = 0;
+  private readonly channels = new Map<string, Set<() => void>>();
   private readonly devices = new Map<string, string>();
 
   constructor(seed: number) {
@@ -75,9 +79,23 @@ export class Sim {
         sleep = then;
         return () => {};
       },
-      tabs: () => ({ changed() {}, close() {} }),
+      tabs: (name, onchange) => this.tabs(`${who} ${name}`, onchange),
       wake: () => wake(),
       sleep: () => sleep(),
+    };
+  }
+
+  /** The word goes to the other tabs only, and says nothing but that there is something to read. */
+  private tabs(name: string, onchange: () => void): { changed(): void; close(): void } {
+    const channel = this.channels.get(name) ?? new Set();
+    this.channels.set(name, channel.add(onchange));
+    return {
+      changed: () => {
+        for (const other of channel) {
+          if (other !== onchange) this.after(this.random() * this.tell_ms_max, () => channel.has(other) && other());
+        }
+      },
+      close: () => void channel.delete(onchange),
     };
   }
 
@@ -133,6 +151,46 @@ export class Sim {
       events.onopen();
     });
     return { send: up, close: end };
+  }
+}
+
+/**
+ * What the tabs of one browser share. As in a browser, one transaction follows the other, a tab works on
+ * copies, and it hears of its transactions in their order, but late.
+ */
+export class SharedStore {
+  private readonly rows = new MemoryStore();
+  private free_ms = 0;
+
+  constructor(private readonly sim: Sim) {}
+
+  /** The same store, as one tab sees it. */
+  tab(): Store {
+    let told_ms = 0;
+    const turn = <T>(work: () => Promise<T>) =>
+      new Promise<T>((resolve, reject) => {
+        const { sim } = this;
+        const some = () => sim.random() * sim.store_ms_max;
+        this.free_ms = Math.max(this.free_ms, sim.now_ms) + some();
+        told_ms = Math.max(told_ms, this.free_ms + some());
+        const tell_ms = told_ms;
+        sim.after(this.free_ms - sim.now_ms, () => {
+          const done = work();
+          sim.after(tell_ms - sim.now_ms, () => done.then((kept) => resolve(structuredClone(kept)), reject));
+        });
+      });
+    return {
+      read: (fresh: State) => turn(() => this.rows.read(structuredClone(fresh))),
+      change: (step: Step) => turn(() => this.rows.change((kept) => this.copied(step, kept))),
+      forget: () => turn(() => this.rows.forget()),
+    };
+  }
+
+  private copied(step: Step, kept: Kept): ReturnType<Step> {
+    const copy = structuredClone(kept);
+    const writes = structuredClone(step(copy));
+    Object.assign(kept.state, structuredClone(copy.state));
+    return writes;
   }
 }
 
