@@ -150,6 +150,7 @@ test("two agents who look at one conversation see the same, each in their own pl
   for (const one of [mei, other]) {
     assert.deepEqual(await one.log.locator(".bubble").allInnerTexts(), ["Who of you is it?", "It is me, Mei", "And Lin helps"]);
   }
+  await visitor.page.locator(".theirs .bubble", { hasText: "And Lin helps" }).waitFor();
   assert.deepEqual(await visitor.page.locator(".theirs .bubble").allInnerTexts(), ["It is me, Mei", "And Lin helps"]);
   await leave(mei, other, visitor);
 });
@@ -233,7 +234,7 @@ test("pictures open large, arrows lead through them, and the focus comes back", 
   await agent.page.keyboard.press("ArrowRight");
   await until("the second", async () => (await shown()) === "40×60");
   await agent.page.keyboard.press("Escape");
-  assert.equal(await pictures.first().evaluate((one) => document.activeElement === one), true);
+  await until("the focus is back", () => pictures.first().evaluate((one) => document.activeElement === one));
   await leave(agent, visitor);
 });
 

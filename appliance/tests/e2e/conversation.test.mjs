@@ -119,13 +119,15 @@ test("both screens agree, also after a reload", async () => {
     SAID.first, SAID.answer, "48×32", "40×56", SAID.before, SAID.whileDown, SAID.afterwards,
     SAID.agentMeanwhile, SAID.offline, SAID.last,
   ];
+  const decoded = () => Promise.all([visitor, agent].flatMap((side) => [shows(side, 40, 56), shows(side, 48, 32)]));
+  await decoded();
   assert.deepEqual(await transcript(agent), expected);
   assert.deepEqual(await transcript(visitor), expected);
   await Promise.all([visitor.page.reload(), agent.page.reload()]);
   await stands(visitor, SAID.last);
   if ((await agent.log.count()) === 0) await agent.open(SAID.last);
   await stands(agent, SAID.last);
-  await Promise.all([shows(visitor, 40, 56), shows(agent, 40, 56), shows(visitor, 48, 32), shows(agent, 48, 32)]);
+  await decoded();
   assert.deepEqual(await transcript(agent), expected);
   assert.deepEqual(await transcript(visitor), expected);
 });

@@ -23,7 +23,7 @@ export async function freePort() {
 }
 
 /** Waits until `holds` returns something; fails with `what` when it never does. */
-export async function until(what, holds, ms = 15_000) {
+export async function until(what, holds, ms = 20_000) {
   const end = Date.now() + ms;
   for (;;) {
     const found = await holds();

@@ -53,6 +53,17 @@ const settled = (root, words) => root.locator(".own:not(.waiting):not(.refused) 
 const stored = (frame) =>
   frame.evaluate(async () => [localStorage.length, sessionStorage.length, (await indexedDB.databases()).length, document.cookie]);
 
+/** What is on the screen may be on its way to the store still; a reload would not wait for it. */
+const storedClosed = (frame) =>
+  frame.evaluate(async () => {
+    const [{ name }] = await indexedDB.databases();
+    const answered = (request) => new Promise((next) => (request.onsuccess = () => next(request.result)));
+    const database = await answered(indexedDB.open(name));
+    const { conversations } = await answered(database.transaction("state").objectStore("state").get("state"));
+    database.close();
+    return Object.values(conversations).every(({ state }) => state === "closed");
+  });
+
 for (const kind of ["strict", "hostile"]) {
   test(`a conversation is held on a ${kind} page`, async () => {
     const { context, tab, chat, errors } = await person();
@@ -117,6 +128,7 @@ test("a conversation that goes on connects by itself after a reload; one that is
   await agent.page.locator("dialog[open] [data-first]").click();
   await chat.locator(".bubble-button").click();
   await chat.locator(".note", { hasText: "closed" }).waitFor();
+  await until("that it is closed is kept", () => storedClosed(tab.frames()[1]));
   await tab.reload();
   await chat.locator(".bubble-button").waitFor();
   await tab.waitForLoadState("networkidle");
@@ -282,20 +294,23 @@ test("a file that is larger than the server takes is refused before it leaves", 
 test("what was written in a tunnel is kept over a reload there, and sent once when the line is back", async () => {
   const { context, tab } = await person();
   const line = `http://localhost:${cable.port}/chat/${desk.app}`;
+  const seen = { ...RED, name: "tunnel.png" };
+  let inside = false;
+  await tab.routeWebSocket("**/api/**", (socket) => void (inside ? socket.close() : socket.connectToServer()));
   await tab.goto(line);
   await screen(tab).write("before the tunnel");
   await settled(tab, "before the tunnel");
-  // The page itself can be had; nothing else can.
+  // The page itself can be had; nothing else can, the moment the cable is plugged for it neither.
+  inside = true;
   await tab.route("**/api/**", (route) => route.abort());
   cable.pull();
   await tab.locator(".notice:not([hidden])").waitFor();
   await screen(tab).write("in the tunnel");
-  await tab.locator("input[type=file]").setInputFiles(RED);
+  await tab.locator("input[type=file]").setInputFiles(seen);
   await tab.locator(".waiting .bubble", { hasText: "in the tunnel" }).waitFor();
   assert.match(await tab.locator(".own .meta").last().innerText(), /Sending/);
   await tab.locator(".waiting .frame").waitFor();
   cable.plug();
-  await tab.routeWebSocket("**/api/**", (socket) => socket.close());
   await tab.reload();
   await tab.locator(".waiting .bubble", { hasText: "in the tunnel" }).waitFor();
   await tab.unrouteAll();
@@ -304,7 +319,7 @@ test("what was written in a tunnel is kept over a reload there, and sent once wh
   await back.goto(line);
   await settled(back, "in the tunnel");
   await back.locator(".own:not(.waiting) .frame.loaded").waitFor();
-  await agent.open("red.png");
+  await agent.open("tunnel.png");
   await agent.log.getByText("in the tunnel", { exact: true }).waitFor();
   assert.equal(await agent.log.getByText("in the tunnel", { exact: true }).count(), 1);
   assert.equal(await agent.log.locator("button.picture").count(), 1);
@@ -498,6 +513,7 @@ test("a screen reader hears the log, the keyboard does it all, and nothing moves
   assert.equal(await tab.locator("html > iframe").getAttribute("title"), "Chat");
   await chat.locator(".bubble-button").focus();
   await tab.keyboard.press("Enter");
+  await chat.locator(".box:focus").waitFor();
   await tab.keyboard.type("By the keyboard alone");
   await tab.keyboard.press("Enter");
   await settled(chat, "By the keyboard alone");

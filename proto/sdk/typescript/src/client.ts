@@ -143,6 +143,8 @@ export class Client {
   private readonly listeners = new Set<(event: ClientEvent) => void>();
   private store: Store | undefined;
   private loading: Promise<void> | undefined;
+  /** Whoever opens it again meanwhile waits until nothing is left. */
+  private forgetting = Promise.resolve();
   private state!: State;
   /** Whose entries this page holds, and how far; the store may be another tab's step ahead of it. */
   private held!: { device: Id; cursor: number };
@@ -210,8 +212,7 @@ export class Client {
 
   /** Reads what an earlier page kept, without connecting. */
   load(): Promise<void> {
-    this.loading ??= this.read();
-    return this.loading;
+    return (this.loading ??= this.forgetting.then(() => this.read()));
   }
 
   async open(): Promise<void> {
@@ -234,13 +235,16 @@ export class Client {
   }
 
   /** Forgets this visitor on this device: the next `open` is a stranger's. */
-  async forget(): Promise<void> {
+  forget(): Promise<void> {
     this.close();
-    await this.store?.forget();
     this.loading = undefined;
-    this.forgetPerson(this.freshState());
-    this.outbox = [];
-    this.emit({ type: "timeline" });
+    const forget = async () => {
+      await this.store?.forget();
+      this.forgetPerson(this.freshState());
+      this.outbox = [];
+      this.emit({ type: "timeline" });
+    };
+    return (this.forgetting = forget());
   }
 
   /** Takes the connection from the tab that has it. */
@@ -304,7 +308,7 @@ export class Client {
     for (const page of this.pages.values()) {
       if (page.conversation === conversation && page.lane === lane) return page.promise;
     }
-    let done: (more: boolean) => void = () => {};
+    let done!: (more: boolean) => void;
     const promise = new Promise<boolean>((resolve) => (done = resolve));
     this.request += 1;
     this.pages.set(this.request, { conversation, lane, done, promise });
@@ -545,7 +549,7 @@ export class Client {
     this.refusal = { code, text };
     const login = actOf(code) === "login" && code !== REFUSAL.Origin;
     if (code === REFUSAL.Fenced) this.giveWay();
-    else if (mayComeAgain(code)) this.again(retry_after_ms ? retry_after_ms * (1 + this.world.random() / 4) : undefined);
+    else if (mayComeAgain(code)) this.again(retry_after_ms * (1 + this.world.random() / 4) || undefined);
     else if (actOf(code) === "anew") void this.renew().then(() => this.again());
     else if (login && this.config.app_id !== undefined && this.failures < 3) {
       this.identityDue = this.config.identity !== undefined;
@@ -561,7 +565,7 @@ export class Client {
     // That tab may be frozen, gone, or deaf: what was written here does not wait for it for ever.
     this.stopWaiting = this.world.after(this.unsent_ms * (1 + this.world.random()), async () => {
       await this.otherTab();
-      if (this.status !== "elsewhere" || this.uploading || !this.hasUnsent) return;
+      if (this.status !== "elsewhere" || !this.hasUnsent) return;
       this.unsent_ms = Math.min(this.unsent_ms * 2, UNSENT_MS_MAX);
       void this.connect();
     });
@@ -859,23 +863,14 @@ export class Client {
   }
 
   private takeConversation(link: Link, frame: DownConversation, changes: Changes): void {
-    const { handle, id, site, state, public_head, staff_head, public_time_ms } = frame;
+    const { op, handle, ...head } = frame;
+    const { id, public_head, staff_head } = head;
     link.conversations.set(handle, id);
     link.handles.set(id, handle);
     const person = (handle: number) => link.persons.get(handle) ?? "";
     const marks: Record<Id, Mark> = {};
     for (const { person: member, delivered, read } of frame.marks) marks[person(member)] = { delivered, read };
-    const conversation: Conversation = {
-      id,
-      site,
-      visitor: person(frame.visitor),
-      assignee: person(frame.assignee),
-      state,
-      public_head,
-      staff_head,
-      public_time_ms,
-      marks,
-    };
+    const conversation: Conversation = { ...head, visitor: person(head.visitor), assignee: person(head.assignee), marks };
     this.conversations.set(id, conversation);
     changes.state = true;
     for (const [lane, head] of [["public", public_head], ["staff", staff_head]] as const) {
@@ -1152,12 +1147,9 @@ export class Client {
   private sayMarks(): void {
     this.stopMarking = null;
     this.marked_ms = this.world.now();
-    const due = [...this.marksDue];
-    this.marksDue.clear();
     const { marks } = this.state;
-    const frames = due.map(
-      (conversation): Up => ({ op: "mark", conversation, ...(marks[conversation] ?? { delivered: 0, read: 0 }) }),
-    );
+    const frames = [...this.marksDue].map((conversation): Up => ({ op: "mark", conversation, ...(marks[conversation] as Mark) }));
+    this.marksDue.clear();
     if (this.link?.greeted && frames.length) this.say(this.link, frames);
     void this.change(({ state }) => void Object.assign(state.marks, marks));
   }

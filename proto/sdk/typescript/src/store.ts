@@ -97,7 +97,7 @@ export class MemoryStore implements Store {
   }
 
   private kept(): Kept {
-    if (!this.state) throw new Error("read comes first");
+    if (!this.state) throw new Error("not read yet");
     return { state: this.state, outbox: inOrder([...this.outbox.values()]) };
   }
 }

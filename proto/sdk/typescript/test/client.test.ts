@@ -568,6 +568,21 @@ test("a draft is sent by the tab that wrote it where the disk fails after it gav
   assert.deepEqual(texts(client), ["hello"]);
 });
 
+test("who opens the chat while a visitor is still being forgotten is a stranger", async () => {
+  const { sim, first } = await twoTabs();
+  const told = () => sim.requests.map(({ body }) => JSON.parse(String(body)) as { device: string; token?: string });
+  void first.forget();
+  await opened(sim, first);
+  assert.equal(first.status, "connected");
+  const [before, after] = told();
+  assert.ok(before && after && told().length === 2);
+  assert.notEqual(after.device, before.device);
+  assert.equal(after.token, undefined);
+  await whole(sim, first.send("a stranger's"));
+  await sim.run(5_000, () => settled(first));
+  assert.equal(sim.desk.devices.size, 2);
+});
+
 for (let seed = 1; seed <= SEEDS; seed += 1) {
   test(`seed ${seed}: two tabs of one browser send everything once, and both show it`, async () => {
     const { sim, visitor, agent } = scene(seed);
