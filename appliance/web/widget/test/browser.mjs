@@ -254,14 +254,16 @@ test("older lines come in above without moving what is read, and files arrive wh
   await tab.locator(".bubble", { hasText: "line 300" }).waitFor();
   await tab.locator(".portrait.on").waitFor();
   const before = await tab.locator(".message").count();
-  const place = () =>
-    tab.evaluate(() => {
+  // Scrolled and measured in one turn of the page: what is asked for then cannot come in between.
+  const place = (scroll = false) =>
+    tab.evaluate((scroll) => {
+      const log = document.querySelector(".log");
+      if (scroll) log.scrollTop = 230;
       const line = [...document.querySelectorAll(".bubble")].find((one) => one.textContent === "line 275");
       // Within the log: the page around it may still be sliding in.
-      return line && line.getBoundingClientRect().top - document.querySelector(".log").getBoundingClientRect().top;
-    });
-  await tab.evaluate(() => (document.querySelector(".log").scrollTop = 230));
-  const top = await place();
+      return line && line.getBoundingClientRect().top - log.getBoundingClientRect().top;
+    }, scroll);
+  const top = await place(true);
   await tab.waitForFunction((count) => document.querySelectorAll(".message").length > count, before);
   assert.ok(Math.abs((await place()) - top) <= 2, `${top} moved to ${await place()}`);
   for (let round = 0; round < 40; round += 1) {
