@@ -239,15 +239,13 @@ fn write_all<T>(
     let broken = loop {
         let outcome = match queue.take(&mut batch, writer.is_unstated()) {
             Taken::Groups => write_batch(log, queue, &mut writer, &mut batch),
-            Taken::Idle => state(log, &mut writer).map(|()| Vec::new()),
-            Taken::Closed => match state(log, &mut writer) {
-                Ok(()) => return,
-                Err(broken) => Err(broken),
-            },
+            Taken::Idle => state(log, &mut writer).map(|()| Some(Vec::new())),
+            Taken::Closed => state(log, &mut writer).map(|()| None),
         };
         match outcome {
-            Ok(done) if done.is_empty() => {}
-            Ok(done) => written(done),
+            Ok(Some(done)) if done.is_empty() => {}
+            Ok(Some(done)) => written(done),
+            Ok(None) => return,
             Err(broken) => break broken,
         }
     };
@@ -257,12 +255,14 @@ fn write_all<T>(
 }
 
 /// Writes what `batch` holds, however long the disk stays full; only `shut` and `close` end that wait.
+/// Then the answer is `None` and nothing more may be written: what waits was handed over later, and
+/// builds on what is let go here.
 fn write_batch<T>(
     log: &Shared,
     queue: &Queue<T>,
     writer: &mut Writer,
     batch: &mut Vec<Group<T>>,
-) -> Result<Vec<Written<T>>, Error> {
+) -> Result<Option<Vec<Written<T>>>, Error> {
     let count = batch.iter().map(|group| group.count).sum();
     let mut was_full = false;
     let mut first = loop {
@@ -274,7 +274,7 @@ fn write_batch<T>(
                 log.set_no_room(Some(reason));
                 if queue.wait_for_room() {
                     batch.clear();
-                    return Ok(Vec::new());
+                    return Ok(None);
                 }
             }
         }
@@ -289,7 +289,7 @@ fn write_batch<T>(
         first = end;
         written
     });
-    Ok(groups.collect())
+    Ok(Some(groups.collect()))
 }
 
 /// The batch that states the watermark can wait for room: it only sharpens what recovery knows.

@@ -180,6 +180,27 @@ fn a_full_disk_refuses_reads_on_and_resumes_without_a_restart() {
     }
 }
 
+/// The second was handed over behind the first and may build on it. Alone it would even find room.
+#[test]
+fn what_waits_behind_a_batch_that_is_let_go_is_let_go_as_well() {
+    let sim = SimDisk::new(1);
+    let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+    let store = open(&disk, Path::new(DIR), &small()).unwrap();
+    let pen = pen(&store).unwrap();
+    sim.set_capacity_bytes(sim.used_bytes() + (100 << 10));
+    let [first, second] = [(); 2].map(|()| pen.scribe.reserve().unwrap());
+    first.append(vec![text(1, Lane::Public, 1, &"f".repeat(200_000))], 1);
+    while store.log.no_room().is_none() {
+        std::thread::yield_now();
+    }
+    second.append(vec![text(1, Lane::Public, 2, "as I said")], 2);
+    pen.scribe.close();
+    assert_eq!(pen.answers.try_iter().count(), 0, "nobody was told that it is safe");
+    drop(store);
+    let store = open(&disk, Path::new(DIR), &small()).unwrap();
+    assert_eq!(everything(&store).unwrap(), []);
+}
+
 #[test]
 fn a_store_opens_on_a_full_disk_and_can_be_read() {
     let sim = SimDisk::new(1);
